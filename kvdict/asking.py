@@ -1,0 +1,36 @@
+"""A read of a key that is under way, and for which others that want the same may wait."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Literal
+
+Kind = Literal["get", "entry", "about"]
+"""The method of Source that answers."""
+
+
+class Asking:
+    """One such read: in this thread until it is over, with an answer, an error or neither."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.thread = threading.get_ident()
+        self.over = threading.Event()
+        self.answer: Any = None
+        self.error: Exception | None = None
+        self.is_interrupted = True
+
+    @property
+    def may_be_awaited(self) -> bool:
+        """Tell whether it goes on, in another thread."""
+        return self.thread != threading.get_ident() and not self.over.is_set()
+
+    def answered(self, answer: Any) -> None:
+        """Take the answer for those who wait."""
+        self.answer = answer
+        self.is_interrupted = False
+
+    def failed(self, error: Exception) -> None:
+        """Take the error for those who wait."""
+        self.error = error
+        self.is_interrupted = False

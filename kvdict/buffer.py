@@ -1,0 +1,398 @@
+"""`WriteBuffer`: own writes on their way, laid over every read. It makes no requests."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from os import PathLike
+from typing import Literal
+
+from kvdict.changes import Change, Hold, Listener
+from kvdict.errors import ClosedError, ConfigError
+from kvdict.forks import renew_in_children
+from kvdict.models import FlushResult
+from kvdict.names import SortedNames
+from kvdict.options import at_least
+from kvdict.settling import Settling
+from kvdict.writes import Write
+
+OVERHEAD = 60
+"""Bytes of a pair in a bulk body beside its key and value, and of a change in memory, about."""
+AT_ONCE = 256
+"""Names of own keys that a listing takes at a time."""
+PENDING_BODIES = 8
+"""How many times max_bytes may be pending before a writer waits."""
+
+
+class WriteBuffer:
+    """Own writes that are pending, sealed (being sent) or settling (accepted a short while ago).
+
+    max_items, max_bytes: send when so many keys, or bytes, wait.
+    max_age: seconds after which a write is sent in any case; a wish, the allowance may not do.
+    settle: seconds for which accepted writes go on overlaying reads, because the service may still
+    answer with the past; None: 60 at Cloudflare, 0 in local homes.
+    settle_bytes: at most so many bytes of them, the oldest leave early.
+    max_pending: keys that may wait before a writer has to.
+    put_timeout: seconds for which a writer waits at most; then it is a BufferFullError.
+    key_interval: seconds between two writes of one key; None: 1 at Cloudflare, 0 in local homes.
+    journal: a file, or a folder for several processes, that keeps what is pending on disk. What a
+    dead process left is sent by the next that opens it.
+    durability: what an assignment that has returned survives then: "process", SIGKILL; "power", a
+    power cut too, for an fsync each.
+    journal_max_age: seconds after which what was left is reported as failed, not sent.
+    write_through: send each write before the call that makes it returns; nothing is pending then.
+    exit_timeout: seconds that the interpreter's exit may take to send what is left.
+    on_flush(FlushResult), on_error(exception): called without locks, and may write.
+
+    A buffer belongs to one namespace.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_items: int = 10_000,
+        max_bytes: int = 10_000_000,
+        max_age: float = 1.0,
+        settle: float | None = None,
+        settle_bytes: int = 64_000_000,
+        max_pending: int = 100_000,
+        put_timeout: float = 10.0,
+        key_interval: float | None = None,
+        journal: str | PathLike[str] | None = None,
+        durability: Literal["process", "power"] = "process",
+        journal_max_age: float | None = None,
+        write_through: bool = False,
+        exit_timeout: float = 10.0,
+        on_flush: Callable[[FlushResult], object] | None = None,
+        on_error: Callable[[Exception], object] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.max_items = at_least(1, max_items=max_items)
+        self.max_bytes = at_least(1, max_bytes=max_bytes)
+        self.max_age = at_least(0, max_age=max_age)
+        self.settle = settle if settle is None else at_least(0, settle=settle)
+        self.settle_bytes = at_least(0, settle_bytes=settle_bytes)
+        self.max_pending = at_least(1, max_pending=max_pending)
+        self.put_timeout = at_least(0, put_timeout=put_timeout)
+        self.key_interval = (
+            key_interval if key_interval is None else at_least(0, key_interval=key_interval)
+        )
+        self.exit_timeout = at_least(0, exit_timeout=exit_timeout)
+        self.journal = journal
+        self.durability = durability
+        self.journal_max_age = journal_max_age
+        self.write_through = write_through
+        if journal is not None and write_through:
+            raise ConfigError("what is written through needs no journal: it is never pending")
+        if durability not in ("process", "power"):
+            raise ConfigError(f"durability is {durability!r}, expected 'process' or 'power'")
+        if journal is None and (durability == "power" or journal_max_age is not None):
+            raise ConfigError("durability and journal_max_age are a journal's; name it: journal=")
+        self.on_flush = on_flush
+        self.on_error = on_error
+        self.clock = clock
+        self.is_taken = False
+        self.overlays = True
+        self.listeners: tuple[weakref.ref[Listener], ...] = ()
+        self.start_again()
+        renew_in_children(self)
+
+    def attach(self, *, local: bool) -> None:
+        """Become the buffer of one namespace; ConfigError for a second one."""
+        if self.is_taken:
+            raise ConfigError("this WriteBuffer belongs to another namespace; make a new one")
+        self.is_taken = True
+        if self.settle is None:
+            self.settle = 0.0 if local else 60.0
+        if self.key_interval is None:
+            self.key_interval = 0.0 if local else 1.0
+        self.overlays = not self.write_through or bool(self.settle)
+
+    def listen(self, listener: Listener) -> None:
+        """Tell somebody of all writes, as long as anybody else holds on to it."""
+        with self.lock:
+            alive = [known for known in self.listeners if known() is not None]
+            self.listeners = (*alive, weakref.ref(listener))
+
+    def touched(self, key: str) -> None:
+        """Tell those who remember what was read that the key is, or may be, another now."""
+        if self.listeners:
+            with self.lock:
+                for known in self.listeners:
+                    listener = known()
+                    if listener is not None:
+                        listener.written(key)
+
+    def start_again(self) -> None:
+        """Be empty, with a lock of its own: at first, and in a forked child."""
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
+        self.pending: dict[str, Change] = {}
+        self.sealed: dict[str, Change] = {}
+        self.pending_bytes = 0
+        self.number = 0
+        self._settling = Settling()
+        self._held: dict[str, Hold] = {}
+        self._names = SortedNames()
+        self._readers = 0
+        self._is_closed = False
+
+    # What reads ask
+
+    def get(self, key: str, *, listing: bool = False) -> Change | None:
+        """Return the latest own change of the key, None if the service is to be asked.
+
+        A listing goes on seeing what was settled when it began.
+        """
+        with self.lock:
+            change = self.pending.get(key) or self.sealed.get(key)
+            if change is None and key in self._settling.changes:
+                self._let_go()
+                settled = self._settling.changes.get(key)
+                if settled and (listing or settled.until > self.clock()):
+                    return settled.change
+            return change
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.pending or key in self.sealed or key in self._settling.changes
+
+    def __len__(self) -> int:
+        """Count the changes, a key that is pending and settling twice."""
+        return len(self.pending) + len(self.sealed) + len(self._settling.changes)
+
+    def __repr__(self) -> str:
+        journal = f" journal={str(self.journal)!r}" if self.journal is not None else ""
+        return (
+            f"<WriteBuffer max_age={self.max_age:g}{journal}, {len(self.pending)} pending,"
+            f" {len(self.sealed)} being sent, {len(self._settling.changes)} settling>"
+        )
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Keep what is settled while somebody lists: what left would be missing there."""
+        with self.lock:
+            self._let_go()
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._readers -= 1
+
+    @property
+    def settled_early(self) -> int:
+        """How many settled changes have left before their time, for want of room."""
+        return self._settling.early
+
+    @property
+    def is_read(self) -> bool:
+        """Tell whether somebody is in the middle of a listing or a bulk read."""
+        return self._readers > 0
+
+    def names(self, after: str | None, last: str | None, prefix: str) -> Iterator[str]:
+        """Yield own names behind `after`, up to `last` (None: no bound), in order, lazily."""
+        while True:
+            with self.lock:
+                names = self._names.following(after, prefix, AT_ONCE)
+            for name in names:
+                if last is not None and name > last:
+                    return
+                yield name
+            if len(names) < AT_ONCE:
+                return
+            after = names[-1]
+
+    # What writes do
+
+    def add(self, key: str, write: Write | None) -> Change:
+        """Take a write, or a deletion, in place of what was pending for the key."""
+        size = len(key) + (len(write.data) if write else 0) + OVERHEAD
+        with self.lock:
+            if self._is_closed:
+                raise ClosedError("the namespace was closed; this write was not taken")
+            self.number += 1
+            older = self.pending.get(key)
+            if older:
+                change = Change(key, write, self.number, older.first, older.since, size)
+                self.pending_bytes -= older.size
+            else:
+                change = Change(key, write, self.number, self.number, self.clock(), size)
+                self._names.add(key)
+            self.pending[key] = change
+            self.pending_bytes += size
+            self.touched(key)
+            return change
+
+    def begin(self, key: str, write: Write | None) -> Change:
+        """Take a write that is sent at once: it is sealed, and under no newer one."""
+        size = len(key) + (len(write.data) if write else 0) + OVERHEAD
+        with self.lock:
+            self.number += 1
+            change = Change(key, write, self.number, self.number, self.clock(), size)
+            self.sealed[key] = change
+            self._names.add(key)
+            self.touched(key)
+            return change
+
+    def replace(self, key: str, seen: Change | None, write: Write | None) -> Change | None:
+        """Take the write only if the key's change is still the one that was seen, else None."""
+        with self.lock:
+            return self.add(key, write) if self.get(key) is seen else None
+
+    def take_back(self, change: Change, older: Change | None) -> bool:
+        """Undo the taking of a change if nothing has come of it yet; tell whether it was undone."""
+        with self.lock:
+            if self.pending.get(change.key) is not change:
+                return False
+            del self.pending[change.key]
+            self.pending_bytes -= change.size
+            if older:
+                self.pending = {change.key: older, **self.pending}
+                self.pending_bytes += older.size
+            return True
+
+    def stands_for(self, change: Change) -> bool:
+        """Tell whether the change, or one in its place, is still to be accepted. Takes no lock."""
+        waiting = self.pending.get(change.key), self.sealed.get(change.key)
+        return any(one is not None and one.first <= change.number for one in waiting)
+
+    def refuse(self, writes: bool) -> None:
+        """Take no more writes, or take them again: while it is flushed for the last time."""
+        with self.lock:
+            self._is_closed = writes
+
+    def forget(self, key: str) -> None:
+        """Believe the service about this key again, if nothing is pending for it."""
+        with self.lock:
+            self._settling.remove(key)
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether a writer has to wait."""
+        waiting = len(self.pending) + len(self.sealed)
+        return waiting >= self.max_pending or self.pending_bytes >= PENDING_BODIES * self.max_bytes
+
+    @property
+    def is_due(self) -> bool:
+        """Tell whether enough is pending to be sent at once."""
+        return len(self.pending) >= self.max_items or self.pending_bytes >= self.max_bytes
+
+    # What the flusher does
+
+    def due_in(self) -> float | None:
+        """Return the seconds until something is to be sent, None if nothing is pending."""
+        with self.lock:
+            if not self.pending:
+                return None
+            if self.is_due:
+                return 0.0
+            oldest = next(iter(self.pending.values()))
+            return max(0.0, oldest.since + self.max_age - self.clock())
+
+    def seal(self, *, everything: bool) -> list[Change]:
+        """Take what can be sent now: not a key that is being sent, or was a moment ago.
+
+        Unless `everything`, what does not fill a request waits for more if others do.
+        """
+        now = self.clock()
+        with self.lock:
+            self._let_go()
+            self._held = {key: hold for key, hold in self._held.items() if hold.until > now}
+            ready = [change for change in self.pending.values() if self._may_go(change)]
+            if not everything and len(ready) > self.max_items:
+                del ready[len(ready) // self.max_items * self.max_items :]
+            for change in ready:
+                self._seal_one(change)
+            self._names.sort()
+            return ready
+
+    def held_for(self) -> float:
+        """Return the seconds until the first of the pending keys that are held may be sent."""
+        now = self.clock()
+        least = math.inf
+        with self.lock:
+            for key, change in self.pending.items():
+                if self._may_go(change):
+                    return 0.0
+                hold = self._held.get(key)
+                least = min(least, hold.until if hold else now)
+        return max(0.0, least - now) if least < math.inf else 0.0
+
+    def accepted(self, change: Change, keep_for: float = 0.0, hold_for: float = 0.0) -> None:
+        """Let a sealed change settle; the next write of its key waits for the interval.
+
+        `hold_for` stands in for a shorter interval, `keep_for` for a shorter settling.
+        """
+        now = self.clock()
+        interval, settle = max(self.key_interval or 0.0, hold_for), self.settle or 0.0
+        with self.lock:
+            if interval:
+                self._held[change.key] = Hold(now + interval)
+            self._settling.add(change, now + max(settle, keep_for))
+            self._unseal(change)
+            for known in self.listeners:
+                listener = known()
+                if listener is not None:
+                    listener.accepted(change)
+            if not settle or self._settling.size > self.settle_bytes:
+                self._let_go()
+
+    def give_back(self, changes: Iterable[Change], *, unknown_for: float = 0.0) -> None:
+        """Make sealed changes pending again, unless a newer write of the key has come.
+
+        Where their outcome is unknown, only the very same write may be sent in the next
+        `unknown_for` seconds: another one might be overtaken by it at the service.
+        """
+        with self.lock:
+            back = {}
+            for change in changes:
+                newer = self.pending.pop(change.key, None)
+                if newer:
+                    newer.first, newer.since = change.first, change.since
+                else:
+                    self.pending_bytes += change.size
+                back[change.key] = newer or change
+                if unknown_for:
+                    self._held[change.key] = Hold(self.clock() + unknown_for, change.number)
+            self.pending = back | self.pending
+            for key in back:  # last: whoever looks without the lock finds it in one of the two
+                del self.sealed[key]
+            self.changed.notify_all()
+
+    def drop(self, change: Change) -> None:
+        """Let a sealed change go that will not be sent: the service is believed again."""
+        with self.lock:
+            self._unseal(change)
+            self.touched(change.key)
+
+    def waiting_up_to(self, number: int) -> list[str]:
+        """Return the keys of which a write up to this number is not accepted yet."""
+        with self.lock:
+            both = [*self.sealed.values(), *self.pending.values()]
+            return list(dict.fromkeys(change.key for change in both if change.first <= number))
+
+    def _unseal(self, change: Change) -> None:
+        if self.sealed.get(change.key) is change:
+            del self.sealed[change.key]
+
+    def _may_go(self, change: Change) -> bool:
+        if change.key in self.sealed:
+            return False
+        hold = self._held.get(change.key)
+        return hold is None or hold.number == change.number
+
+    def _seal_one(self, change: Change) -> None:
+        self.sealed[change.key] = change
+        del self.pending[change.key]
+        self.pending_bytes -= change.size
+
+    def _let_go(self) -> None:
+        """Let settled changes leave whose time is over, and names that nothing is known of."""
+        self._settling.let_go(
+            self.clock(), self.settle or 0.0, self.settle_bytes, is_read=self.is_read
+        )
+        self._names.keep(self, len(self))

@@ -1,0 +1,48 @@
+"""From a WHERE of the command line to an open namespace or account."""
+
+from __future__ import annotations
+
+from kvdict.account import Account
+from kvdict.buffer import WriteBuffer
+from kvdict.config import open_home, open_in, parse_namespace
+from kvdict.namespace import KVNamespace
+from kvdict.transport import Transport
+
+ALLOWANCE_WAIT = 3600.0
+"""Seconds that one request may wait for allowance: a window has 300, and others may want it too."""
+SINGLE = 3
+"""How often a small request that hangs is tried within --max-wait."""
+
+KV = KVNamespace[bytes]
+
+
+def open_kv(where: str | None, max_wait: float, *, reads: bool = False) -> KV:
+    """Open a namespace for bytes as they are stored; each write is stored when its call returns.
+
+    What is only read is opened read-only, so that a misspelt file is no new one.
+    """
+    target = parse_namespace(where)
+    with open_home(target, max_wait=max_wait, readonly=reads) as home:
+        _have_patience(home.client.transport, max_wait)
+        return open_in(
+            home,
+            target.namespace,
+            codec="bytes",
+            buffer=WriteBuffer(write_through=True, settle=0),
+            readonly=reads,
+        )
+
+
+def open_account(where: str | None, max_wait: float) -> Account:
+    """Open an account, that of the environment without WHERE."""
+    account = Account(where, max_wait=max_wait)
+    _have_patience(account.client.transport, max_wait)
+    return account
+
+
+def _have_patience(transport: Transport, max_wait: float) -> None:
+    """Wait for allowance as long as it takes, for an answer as long as the person said."""
+    transport.allowance_wait = ALLOWANCE_WAIT
+    transport.longest_timeout = max(1.0, max_wait)
+    connect, read = transport.timeout
+    transport.timeout = min(connect, max(1.0, max_wait)), min(read, max(1.0, max_wait / SINGLE))

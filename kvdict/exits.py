@@ -1,0 +1,108 @@
+"""What happens to pending writes when a process ends, or forks.
+
+The interpreter runs exit handlers while daemon threads still live; a child of multiprocessing runs
+only the finalizers that it registered itself. Neither runs after SIGKILL, `os._exit` or an
+unhandled SIGTERM.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from kvdict.errors import FlushError
+from kvdict.writer import count, name_some
+
+if TYPE_CHECKING:
+    from kvdict.flusher import Flusher
+
+
+SPELLED_OUT = 100
+"""Keys that are printed at exit: the last chance to learn which."""
+
+
+class Exits:
+    """The flushers of this process: stopped before a fork, flushed at the end."""
+
+    def __init__(self) -> None:
+        self._flushers: WeakSet[Flusher] = WeakSet()
+        self._process = 0
+        self._is_behind_emulator = False
+        self.are_over = False
+        self._end = 0.0
+
+    def watch(self, flusher: Flusher) -> None:
+        """Flush it when the process ends."""
+        self._flushers.add(flusher)
+        if "kvdict.emulator" in sys.modules and not self._is_behind_emulator:
+            self._is_behind_emulator = True
+            self.hook_forks()
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._register()
+
+    def flush(self) -> None:
+        """Send what is pending within each buffer's `exit_timeout`; print what is lost."""
+        self.are_over = True
+        self._end = time.monotonic() + max(
+            (flusher.buffer.exit_timeout for flusher in self._flushers), default=0.0
+        )
+        for flusher in list(self._flushers):
+            self.flush_one(flusher)
+
+    def flush_one(self, flusher: Flusher) -> None:
+        """Send what one flusher has, and print to stderr what did not make it.
+
+        All of the process's flushers, and the writes of later exit handlers, share one deadline.
+        """
+        left = max(0.0, self._end - time.monotonic())
+        try:
+            flusher.flush(min(flusher.buffer.exit_timeout, left))
+        except FlushError as error:
+            unknown = list(flusher.buffer.sealed)
+            parts = [
+                (
+                    f"kvdict: at exit {count(len(error.keys))} not sent"
+                    f" ({name_some(error.keys, SPELLED_OUT)}): {error}"
+                )
+            ]
+            if flusher.journal:
+                parts.append(f"they are kept in {flusher.journal.path} and sent when it is opened")
+            if unknown:
+                parts.append(f"of unknown outcome: {name_some(unknown, SPELLED_OUT)}")
+            print("; ".join(parts), file=sys.stderr)  # noqa: T201 - the last word there is
+
+    def hook_forks(self) -> None:
+        """Stop before a fork, once more if the emulator came since.
+
+        The hooks that came last run first, and the emulator's takes a lock that ours has to leave
+        to a flusher which is about to end.
+        """
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self.before_fork, after_in_parent=self.after_fork_in_parent)
+
+    def before_fork(self) -> None:
+        """Let no flusher's thread hold a lock that the child would inherit."""
+        for flusher in list(self._flushers):
+            flusher.stop()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on with what is pending."""
+        for flusher in list(self._flushers):
+            flusher.resume()
+
+    def _register(self) -> None:
+        if "multiprocessing" in sys.modules:
+            from multiprocessing import util
+
+            # Highest priority: before the finalizers that close what others may write to.
+            util.Finalize(None, self.flush, exitpriority=1000)
+
+
+exits = Exits()
+atexit.register(exits.flush)
+exits.hook_forks()

@@ -1,0 +1,328 @@
+"""The flusher: sends what a buffer holds, in the background and when it is asked to.
+
+One flush at a time. Whoever waits for a flush may give up on time while requests are under way.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from kvdict.buffer import WriteBuffer
+from kvdict.changes import Change
+from kvdict.client import Client
+from kvdict.delivery import Delivery, Parcel
+from kvdict.errors import BufferFullError, JournalError
+from kvdict.exits import exits
+from kvdict.flights import Flight, Slots
+from kvdict.forks import renew_in_children
+from kvdict.home import Home
+from kvdict.models import FlushResult
+from kvdict.outcomes import Outcomes
+from kvdict.writer import Chunk, Chunker
+
+if TYPE_CHECKING:
+    from kvdict.journal import Journal
+
+IDLE = 5.0
+"""Seconds without work after which the background thread ends."""
+PATIENT = 5.0
+"""Seconds that a request of the flusher may spend on allowance and retries in one round."""
+JOIN = 5.0
+"""Seconds to wait for the background thread, which may be in the middle of a request."""
+
+log = logging.getLogger("kvdict")
+
+
+class Flusher:
+    """Sends one namespace's buffer; its thread starts with the first write and ends when idle.
+
+    It may use half of what is left of the request allowance, and leaves retries to the next round:
+    what may pass is tried again for as long as it takes.
+    """
+
+    def __init__(
+        self, home: Home, namespace_id: str, buffer: WriteBuffer, journal: Journal | None = None
+    ) -> None:
+        self.buffer = buffer
+        self.journal = journal
+        self._home = home  # kept open while something is to be sent
+        client = Client(home.client.transport, home.client.account_id, max_wait=PATIENT)
+        self._transport = client.transport
+        self._chunker = Chunker()
+        self._slots = Slots(home.parallel)
+        self.outcomes = Outcomes(buffer, client.transport.clock)
+        self._delivery = Delivery(
+            client, namespace_id, buffer, journal, self._chunker, self.outcomes
+        )
+        self._renew()
+        renew_in_children(self)
+
+    def start_again(self) -> None:
+        """Have no thread and nothing to report, in a forked child."""
+        self.outcomes.start_again()
+        self._renew()
+
+    def _renew(self) -> None:
+        self._flushing = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._last_round = -math.inf
+        self._flying: dict[object, Chunk[Parcel]] = {}
+
+    # What writers ask
+
+    def make_room(self) -> None:
+        """Wait until the buffer has room for one more write; BufferFullError if it takes too long.
+
+        Raises first what the background found out since: this write is not taken then.
+        """
+        buffer = self.buffer
+        if self.outcomes.is_told_here:  # a callback may write, and is told nothing
+            return
+        self.outcomes.raise_if_any("this write was not taken; write again")
+        if not buffer.is_full or threading.current_thread() is self._thread:
+            return
+        self.wake()
+        with buffer.changed:
+            if not buffer.changed.wait_for(lambda: not buffer.is_full, buffer.put_timeout):
+                raise BufferFullError(
+                    f"{len(buffer.pending)} writes wait to be sent, and none has left for"
+                    f" {buffer.put_timeout:g} s; this write was not accepted"
+                )
+
+    def notice(self) -> None:
+        """See to it that what was just added is sent in time."""
+        buffer = self.buffer
+        if exits.are_over:
+            exits.flush_one(self)
+        elif not self._is_working or len(buffer.pending) <= 1 or buffer.is_due:
+            self.wake()
+
+    @property
+    def _is_working(self) -> bool:
+        """Tell whether there is a thread, and nothing has ended it."""
+        thread = self._thread
+        return thread is not None and (thread.ident is None or thread.is_alive())
+
+    def wake(self) -> None:
+        """Have the background thread look whether something is to be sent."""
+        with self.buffer.changed:
+            if not self._is_working:
+                self._start()
+            else:
+                self.buffer.changed.notify_all()
+
+    # What flush and close ask
+
+    def flush(self, timeout: float) -> FlushResult:
+        """Send all writes accepted before this call; FlushError at the timeout, or where stuck."""
+        buffer, outcomes = self.buffer, self.outcomes
+        if buffer.write_through:  # stored when the call returned, or it raised
+            return FlushResult(0)
+        deadline = buffer.clock() + timeout
+        target, before = buffer.number, outcomes.sent
+        sent = 0
+        if self._flushing.acquire(timeout=max(0.0, timeout)):
+            try:
+                self._flush_up_to(target, deadline)
+                sent = outcomes.sent - before
+            finally:
+                self._flushing.release()
+                outcomes.pass_on()
+        outcomes.raise_if_any("look at the cause, then flush again")
+        outcomes.raise_if_late(target, timeout)
+        return FlushResult(sent)
+
+    def _flush_up_to(self, target: int, deadline: float) -> None:
+        """Make rounds until nothing of it waits, time is over, or only a person can help."""
+        buffer, outcomes = self.buffer, self.outcomes
+        outcomes.retry_now()
+        while buffer.waiting_up_to(target):
+            self._round(deadline, everything=True)
+            left = deadline - buffer.clock()
+            if outcomes.alarm or left <= 0 or not buffer.waiting_up_to(target):
+                return
+            pause = max(outcomes.resume_at - buffer.clock(), buffer.held_for())
+            self._transport.pause(min(pause, left))
+
+    def stats(self) -> dict[str, float]:
+        """Return what waits, and what was saved, tried again, refused."""
+        buffer = self.buffer
+        with buffer.lock:
+            waiting = [*buffer.sealed.values(), *buffer.pending.values()]
+        oldest = min((change.since for change in waiting), default=math.inf)
+        return {
+            "pending": len(waiting),
+            "pending_bytes": sum(change.size for change in waiting),
+            "oldest_age": max(0.0, buffer.clock() - oldest),
+            "settled_early": buffer.settled_early,
+            **self.outcomes.stats(),
+        }
+
+    def stop(self) -> None:
+        """End the background thread; the next write starts it again."""
+        with self.buffer.changed:
+            thread, self._thread = self._thread, None
+            self.buffer.changed.notify_all()
+        if thread and thread is not threading.current_thread():
+            thread.join(JOIN)
+
+    def resume(self) -> None:
+        """Start the background thread if anything waits for it."""
+        if self.buffer.pending:
+            self.wake()
+
+    # The background
+
+    def _start(self) -> None:
+        exits.watch(self)
+        thread = threading.Thread(target=self._work, name="kvdict-flusher", daemon=True)
+        self._thread = thread
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is exiting: its exit handler flushes
+            self._thread = None
+
+    def _work(self) -> None:
+        me = threading.current_thread()
+        while self._wait_for_work(me):
+            if self._flushing.acquire(timeout=1.0):
+                try:
+                    self._round()
+                finally:
+                    self._flushing.release()
+                self.outcomes.pass_on()
+
+    def _wait_for_work(self, me: threading.Thread) -> bool:
+        """Wait until a round is due; False if this thread is to end."""
+        changed = self.buffer.changed
+        with changed:
+            while self._thread is me:
+                pause = self._due_in()
+                if pause == 0:
+                    return True
+                woken = changed.wait(IDLE if pause is None else pause)
+                if pause is None and not woken and not self.buffer.pending:
+                    self._thread = None
+            return False
+
+    def _due_in(self) -> float | None:
+        due = self.buffer.due_in()
+        if due is None:
+            return None
+        now = self.buffer.clock()
+        rested = self._last_round + self._interval() - now
+        return max(0.0, due, rested, self.outcomes.resume_at - now, self.buffer.held_for())
+
+    def _interval(self) -> float:
+        """Return the seconds between rounds that half of what is left of the allowance pays for."""
+        budget = self._transport.budget
+        left, seconds = budget.remaining, budget.resets_in
+        if left is None or seconds is None:
+            return 0.0
+        interval = seconds / max(1.0, left / 2)
+        return interval if interval > self.buffer.max_age else 0.0
+
+    # A round
+
+    def _round(self, deadline: float = math.inf, *, everything: bool = False) -> None:
+        """Send what can be sent now; return when it is answered, or at the deadline."""
+        buffer = self.buffer
+        self._reclaim()
+        changes = buffer.seal(everything=everything)
+        self._last_round = buffer.clock()
+        launched: set[str] = set()
+        sent = self.outcomes.sent
+        try:
+            for chunk in self._chunks(changes):
+                self._wait(deadline, lambda: len(self._flying) < self._slots.width)
+                if buffer.clock() >= deadline or self.outcomes.resume_at > buffer.clock():
+                    break
+                launched |= chunk.items.keys()
+                self._launch(chunk)
+        finally:
+            buffer.give_back(change for change in changes if change.key not in launched)
+        self._wait(deadline, lambda: not self._flying)
+        if self.journal:
+            self._checkpoint(self.journal)
+        self.outcomes.flushed(self.outcomes.sent - sent)
+
+    def _checkpoint(self, journal: Journal) -> None:
+        try:
+            journal.checkpoint()
+        except JournalError as error:
+            log.exception("the journal could not be brought up to date")
+            self.outcomes.tell(self.buffer.on_error, error)
+
+    def _launch(self, chunk: Chunk[Parcel]) -> None:
+        """Send a chunk on its way, or, if that is interrupted, leave it to be reclaimed."""
+        token = object()
+        launcher = threading.get_ident()
+        self._flying[token] = chunk
+        unclaimed = [chunk]  # whoever pops it, the flight or the interrupted launch, has the chunk
+
+        def work() -> None:
+            if _claim(unclaimed):
+                try:
+                    self._delivery.deliver(list(chunk.items.values()))
+                finally:
+                    self._land(token)
+                    if threading.get_ident() != launcher:
+                        self._pass_on_late()
+
+        try:
+            Flight(work, self._slots)
+        except BaseException:
+            if _claim(unclaimed):
+                self._land(token)
+            raise
+
+    def _land(self, token: object) -> None:
+        with self.buffer.changed:
+            self._flying.pop(token, None)
+            self.buffer.changed.notify_all()
+
+    def _pass_on_late(self) -> None:
+        """Tell of an answer that came after the flush had given up; else who flushes tells it."""
+        if self._flushing.acquire(blocking=False):
+            self._flushing.release()
+            self.outcomes.pass_on()
+
+    def _reclaim(self) -> None:
+        """Make pending again what was sealed and does not fly: a flush was interrupted."""
+        buffer = self.buffer
+        with buffer.lock:
+            flying = {key for chunk in list(self._flying.values()) for key in chunk.items}
+            lost = [change for key, change in buffer.sealed.items() if key not in flying]
+            buffer.give_back(lost)
+
+    def _chunks(self, changes: Iterable[Change]) -> Iterator[Chunk[Parcel]]:
+        clock = self._transport.clock
+        deletions: list[Parcel] = []
+        puts = self._puts((Parcel(change, clock) for change in changes), deletions)
+        yield from self._chunker.cut(puts)
+        yield from self._chunker.cut(deletions)
+
+    def _puts(self, parcels: Iterable[Parcel], deletions: list[Parcel]) -> Iterator[Parcel]:
+        for parcel in parcels:
+            if parcel.is_deletion:
+                deletions.append(parcel)
+            else:
+                yield parcel
+
+    def _wait(self, deadline: float, done: Callable[[], bool]) -> None:
+        changed = self.buffer.changed
+        with changed:
+            while not done() and self.buffer.clock() < deadline:
+                changed.wait(min(1.0, deadline - self.buffer.clock()))
+
+
+def _claim(unclaimed: list[Chunk[Parcel]]) -> bool:
+    try:
+        unclaimed.pop()
+    except IndexError:
+        return False
+    return True

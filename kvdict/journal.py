@@ -1,0 +1,344 @@
+"""`Journal`: what a buffer holds, on disk as well, so that it survives the end of the process."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from typing import Literal
+
+from kvdict.changes import Change
+from kvdict.errors import ClosedError, ConfigError, JournalError
+from kvdict.forks import renew_in_children
+from kvdict.journalcheck import Damaged, read_rows, refuse_strangers
+from kvdict.journalerrors import failure, reported
+from kvdict.journalfile import (
+    CHECKPOINT,
+    DELETE,
+    PAGE,
+    TOUCH,
+    UPSERT,
+    create,
+    digest,
+    open_own,
+    place,
+    remove,
+    set_aside,
+    sync,
+)
+from kvdict.journallock import Lock
+from kvdict.journalrows import Replay, Row, merge_rows, row_of
+from kvdict.writer import name_some
+
+SLICE = 200
+"""Rows that are removed at a time, so that no writer waits for thousands of them."""
+LOST = 0.1
+"""Seconds after which a thread looks by itself, because an interrupt swallowed its call."""
+
+log = logging.getLogger("kvdict")
+
+
+class Journal:
+    """The durable copy of a WriteBuffer's changes: what was recorded and not yet forgotten.
+
+    path: a file, or a folder, in which each process has its own file and adopts those of dead
+    ones; a folder that is not there yet ends in a separator, and is made.
+    namespace: what the changes are for; a journal of another namespace is refused.
+    durability: "process": a change survives the death of the process; "power": that of the machine.
+    max_age: seconds after which a change is not replayed any more; None: never too old.
+
+    In a forked child a folder's journal starts a file of its own with the first record; a file
+    stays the parent's, and the child's changes are not journalled, which is logged.
+    """
+
+    _connection: sqlite3.Connection | None = None
+    _owned: Lock | None = None
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        namespace: str,
+        durability: Literal["process", "power"] = "process",
+        max_age: float | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        if durability not in ("process", "power"):
+            raise ConfigError(f"durability is {durability!r}, expected 'process' or 'power'")
+        if max_age is not None and (isinstance(max_age, bool) or not max_age > 0):
+            raise ConfigError(f"journal_max_age is {max_age!r}, expected seconds above 0, or None")
+        self.namespace = namespace
+        self.durability = durability
+        self.max_age = max_age
+        self.stands_for: Callable[[Change], bool] = lambda _: True
+        self.closed = False
+        self._wall = wall
+        self.path, self.folder = place(os.fspath(path))
+        self.start_again()
+        self._is_inert = False
+        renew_in_children(self)
+        with reported(self.path):
+            self._open()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "the parent's" if self._is_inert else "open"
+        return (
+            f"<Journal {self.path!r} of {self.namespace!r}, durability {self.durability!r},"
+            f" {state}, {self.pending} pending>"
+        )
+
+    def start_again(self) -> None:
+        """Have nothing recorded: at first, and in a forked child, which leaves all to the parent.
+
+        Closing the connection would remove the log that the parent goes on writing to, and
+        unlocking the file would unlock it for the parent too.
+        """
+        if self._connection:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))  # never to be closed
+        if self._owned:
+            self._owned.abandon()
+        self._connection = self._owned = None
+        self._is_inert = self.folder is None
+        self.path = self.folder or self.path
+        self._is_warned = False
+        self._lock = threading.RLock()
+        self._written = threading.Condition()
+        self._writer: int | None = None
+        self._queue: dict[int, Change] = {}
+        self._rows: list[Row] = []
+        self._damaged: list[str] = []
+        self._unsettled = self._left = 0
+        self.last_number = self.commits = 0
+
+    @property
+    def pending(self) -> int:
+        """Return how many keys a replay would give; looks through all of them."""
+        with self._lock, reported(self.path):
+            if self._connection is None:
+                return self._left
+            count: int = self._connection.execute("SELECT count(*) FROM writes").fetchone()[0]
+            return count
+
+    def replay(self) -> Replay:
+        """Return what the last owner left, once; what is not to be sent any more is removed."""
+        with self._lock, reported(self.path):
+            rows, self._rows = self._rows, []
+            replay = Replay(damaged=self._damaged)
+            self._damaged = []
+            now = self._wall()
+            gone = [row for row in rows if not replay.take(row, now, self.max_age)]
+            self._run(DELETE, [(row.key, row.number) for row in gone])
+        if replay.failed or replay.dropped:
+            log.error(
+                "journal %s: %d writes are too old to be sent: %s; %d are past their deadline: %s",
+                self.path, len(replay.failed), name_some(list(replay.failed)),
+                len(replay.dropped), name_some(replay.dropped),
+            )  # fmt: skip
+        return replay
+
+    def record(self, change: Change) -> None:
+        """Put a change on disk; JournalError if that fails, and then it is not there.
+
+        Threads that come while another one writes are written together.
+        """
+        queue, number = self._queue, change.number
+        queue[number] = change
+        try:
+            if self._writer:
+                self._wait_for_others(number)
+            if number in queue:
+                with self._lock:
+                    if number in queue:
+                        self._write_queued(change)
+        except sqlite3.Error as error:
+            raise failure(self.path, error) from error
+        finally:
+            queue.pop(number, None)
+
+    def forget(self, changes: Iterable[Change]) -> None:
+        """Remove changes that were accepted, failed or dropped, and are not superseded here.
+
+        Does nothing after close: they are sent once more then.
+        """
+        pairs = [(change.key, change.number) for change in changes]
+        size = SLICE if self.durability == "process" else max(1, len(pairs))
+        for start in range(0, len(pairs), size):
+            part = pairs[start : start + size]
+            with self._lock, reported(self.path):
+                for _, number in part:
+                    self._queue.pop(number, None)
+                self._run(DELETE, part)
+
+    def checkpoint(self) -> None:
+        """Bring the log home if it has grown; writers wait a millisecond or so."""
+        if self._unsettled < CHECKPOINT:
+            return
+        sync(f"{self.path}-wal")  # without the lock: little is left to be written with it
+        with self._lock, reported(self.path):
+            if self._connection:
+                self._unsettled = 0
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                self._connection.execute(TOUCH)  # begins the log anew: with an fsync of its own
+
+    def close(self) -> None:
+        """Give the journal up; in a folder its file goes too if nothing is pending."""
+        with self._lock:
+            connection, lock = self._connection, self._owned
+            self.closed = True
+            if connection is None or lock is None:
+                return
+            try:
+                self._left = self.pending
+            finally:
+                self._connection = self._owned = None
+                connection.close()
+                if self.folder and not self._left:
+                    remove(self.path)
+                lock.release()
+
+    # Opening
+
+    def _open(self) -> None:
+        if self.folder:
+            self._adopt(self.folder)
+            return
+        refuse_strangers(self.path)
+        lock = Lock(self.path)
+        try:
+            rows = self._take_over(self.path)
+            if rows is None:
+                create(self.path, self.namespace, [])
+            self._begin(lock, rows or [])
+        except BaseException:
+            lock.release()
+            raise
+
+    def _adopt(self, folder: str) -> None:
+        """Take over the files of dead processes, and have their changes in an own file."""
+        with ExitStack() as locks:
+            found: list[Row] = []
+            adopted = []
+            for name in sorted(os.listdir(folder)):
+                path = os.path.join(folder, name)
+                if name.startswith(f"{digest(self.namespace)}-") and name.endswith(".journal"):
+                    rows = self._adopt_one(path, locks)
+                    if rows is not None:
+                        found += rows
+                        adopted.append(path)
+            self._start_own(folder, merge_rows(found))
+            for path in adopted:
+                remove(path)
+
+    def _adopt_one(self, path: str, locks: ExitStack) -> list[Row] | None:
+        try:
+            lock = Lock(path)
+            locks.callback(lock.release)
+            return self._take_over(path)
+        except (OSError, sqlite3.Error) as error:
+            if not isinstance(error, JournalError) or error.pid is None:  # else its owner lives
+                log.error("journal %s was not adopted, and left as it is: %s", path, error)
+            return None
+
+    def _start_own(self, folder: str, rows: list[Row]) -> None:
+        name = f"{digest(self.namespace)}-{os.getpid()}-{secrets.token_hex(4)}.journal"
+        self.path = os.path.join(folder, name)
+        lock = Lock(self.path)
+        try:
+            create(self.path, self.namespace, rows)
+            self._begin(lock, rows)
+        except BaseException:
+            remove(self.path)
+            lock.release()
+            raise
+
+    def _begin(self, lock: Lock, rows: list[Row]) -> None:
+        self._connection = open_own(self.path, self.durability)
+        self._owned = lock
+        self._rows = rows
+        self.last_number = max((row.number for row in rows), default=0)
+
+    def _take_over(self, path: str) -> list[Row] | None:
+        """Return the rows of a file that we have the lock of; set it aside if it is damaged."""
+        try:
+            return read_rows(path, self.namespace)
+        except Damaged as error:
+            aside = set_aside(path)
+            self._damaged.append(aside)
+            log.error("journal %s is damaged (%s); it was set aside as %s", path, error, aside)
+            return None
+
+    # With the lock held
+
+    def _writable(self) -> sqlite3.Connection | None:
+        if self.closed:
+            raise ClosedError(f"journal {self.path} has been closed; this write is not in it")
+        if self._connection is None and self.folder:
+            with reported(self.path):
+                self._start_own(self.folder, [])
+        if self._is_inert and not self._is_warned:
+            self._is_warned = True
+            log.warning(
+                "journal %s is the parent's: writes of this process, %d, are not in it; name a"
+                " folder, in which each process has its own", self.path, os.getpid(),
+            )  # fmt: skip
+        return self._connection
+
+    def _write_queued(self, change: Change) -> None:
+        if self._writable() is None:
+            return
+        self._writer = threading.get_ident() if self.durability == "power" else None
+        try:
+            self._put(list(self._queue.values()))
+        except sqlite3.Error:
+            self._put([change])  # another one's may be what there is no room for
+        finally:
+            if self._writer:
+                self._writer = None
+                with self._written:
+                    self._written.notify_all()
+
+    def _wait_for_others(self, number: int) -> None:
+        """Wait, without the lock, while a thread is at an fsync that may be for this change too."""
+        with self._written:
+            while number in self._queue and self._writer not in (None, threading.get_ident()):
+                if not self._written.wait(LOST):
+                    return
+
+    def _put(self, batch: list[Change]) -> None:
+        now = self._wall()
+        rows = [row_of(change, now) for change in batch if self.stands_for(change)]
+        self._run(UPSERT, rows)
+        self._unsettled += sum(change.size + PAGE for change in batch)
+        for change in batch:
+            self._queue.pop(change.number, None)
+
+    def _run(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Run the statement for each row, in one commit.
+
+        A signal handler may record between any two lines: its commit takes along what we began.
+        """
+        connection, before = self._connection, self.commits
+        if connection is None or not rows:
+            return
+        try:
+            if len(rows) == 1:
+                connection.execute(statement, rows[0])
+            else:
+                if not connection.in_transaction:
+                    connection.execute("BEGIN")
+                connection.executemany(statement, rows)
+                if not connection.in_transaction and self.commits == before:
+                    raise sqlite3.OperationalError("the transaction was rolled back")
+            if connection.in_transaction:
+                connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        self.commits += 1

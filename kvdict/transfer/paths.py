@@ -1,0 +1,40 @@
+"""Paths that a caller names: what is read or written there, and where the state of it lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from kvdict.errors import ConfigError
+
+PathOrName = str | os.PathLike[str]
+SUFFIX = ".state"
+
+
+def as_path(place: Any) -> Path | None:
+    """Return the path that a caller named, None for a stream."""
+    return Path(os.path.realpath(place)) if isinstance(place, str | os.PathLike) else None
+
+
+def is_device(path: Path) -> bool:
+    """Tell whether the path exists and is neither a file nor a directory, as /dev/stdout.
+
+    Nothing can be moved into its place: it is written as a stream.
+    """
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def state_of(path: str | os.PathLike[str]) -> Path:
+    """Return where the state of an export to this path, or an import from it, is kept."""
+    path = Path(os.path.abspath(path))
+    return path.with_name(path.name + SUFFIX)
+
+
+def state_path(state: PathOrName | None, path: Path | None, *, resume: bool = False) -> Path | None:
+    """Return where the state is kept: where the caller says, else beside the file."""
+    if resume and state is None and path is None:
+        raise ConfigError("there is no file to go on from; name it with state=")
+    if state is not None:
+        return as_path(state)
+    return state_of(path) if path is not None else None

@@ -1,0 +1,271 @@
+"""What goes wrong is one sentence with what to do, and a code."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+import kvdict
+from kvdict.cli import run
+from kvdict.cli.failures import explain
+from kvdict.emulator import Knobs, Server
+from kvdict.emulator.knobs import Fault
+
+from .conftest import ACCOUNT, COMMAND, Gate, Ran, account_of, fill
+
+Cli = Callable[..., Ran]
+Shell = Callable[[str], Ran]
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("nope://x", "unknown scheme in 'nope://x'; `kvdict --help` says what WHERE can be"),
+        ("http://x/y", "an emulator is kv+http://"),
+        ("sqlite://app.db", "three or four slashes"),
+        ("links", "no account id: set CLOUDFLARE_ACCOUNT_ID or write kv://ACCOUNT_ID/TITLE"),
+        ("app.db", "Was a local file meant? That is sqlite:///app.db"),
+        (f"kv://{ACCOUNT}", "names an account and no namespace in it"),
+        ("kv://links", "account id 'links': expected 32 hex digits"),
+        (f"kv://{ACCOUNT}/links", "no API token: set CLOUDFLARE_API_TOKEN; make one"),
+        ("kv://user:s3cret@x/links", "a URL never holds a token"),
+        ("sqlite:///missing.db", "missing.db: there is no such file; is its name right?"),
+        ("sqlite:////etc/passwd", "/etc/passwd is not an SQLite database; name another file"),
+    ],
+)
+def test_a_where_that_opens_nothing(
+    capsys: pytest.CaptureFixture[str], where: str, says: str
+) -> None:
+    assert run(["ls", where]) == 2
+    told = capsys.readouterr()
+    assert says in told.err
+    assert "s3cret" not in told.err
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert not re.search(r"pass \w+=|kvdict\.open|create=|readonly=", told.err)
+
+
+def test_a_missing_namespace_names_its_neighbours(cli: Cli, served: str) -> None:
+    ran = cli("ls", served[:-1])
+    assert ran.code == 3
+    assert served.rpartition("/")[2] in ran.err.partition("did you mean ")[2]
+    assert "`kvdict namespaces list --account kv+http://" in ran.err
+    assert "`kvdict namespaces create` makes a missing one" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_a_token_that_may_not_is_code_3(cli: Cli, served: str) -> None:
+    ran = cli("ls", served, CLOUDFLARE_API_TOKEN="an0ther-t0ken-than-that")
+    assert ran.code == 3
+    assert 'permission "Workers KV Storage: Edit"' in ran.err
+    assert "an0ther" not in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_nobody_listens(cli: Cli) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    ran = cli("ls", f"kv+http://127.0.0.1:{port}/{ACCOUNT}/links", "--max-wait", "0.8")
+    assert ran.code == 3
+    first, last = ran.err.splitlines()
+    assert "trying again for up to 1 s" in first
+    assert last.endswith("; gave up after 0.8 s (--max-wait)")
+
+
+def test_somebody_listens_and_does_not_answer(cli: Cli) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        ran = cli("ls", f"kv+http://127.0.0.1:{port}/{ACCOUNT}/links", "--max-wait", "2")
+    assert ran.code == 3
+    assert ": timed out" in ran.err
+    assert "trying again" in ran.err
+    assert ran.err.endswith("; gave up after 2 s (--max-wait)\n")
+
+
+def test_a_short_trouble_is_said_once_and_passes(cli: Cli, slow: tuple[Server, Knobs]) -> None:
+    server, knobs = slow
+    where = f"{account_of(server)}/links"
+    fill(where, {"k": b"v"})
+    knobs.planned.extend([Fault("500")] * 2)
+    ran = cli("get", where, "k")
+    assert (ran.code, ran.out) == (0, b"v")
+    assert ran.err.count("trying again") == 1
+
+
+def test_a_spent_allowance_is_waited_for_however_long(cli: Cli, slow: tuple[Server, Knobs]) -> None:
+    server, knobs = slow
+    where = f"{account_of(server)}/links"
+    fill(where, {f"k{n}": b"v" for n in range(500)})
+    knobs.rate_limit = 4, 1.5
+    ran = cli("export", where, "-o", "all.jsonl", "--max-wait", "0.5")
+    assert ran.code == 0
+    assert "exported 500 pairs" in ran.err
+    assert "allowance is spent; waiting" in ran.err or "trying again" in ran.err
+
+
+def test_a_reader_that_goes_away(shell: Shell, tmp_path: Path) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    fill(where, {f"key:{n:06}": b"x" * 100 for n in range(5000)})
+    for line in (f"kvdict ls {where}", f"kvdict export {where}"):
+        ran = shell(f"{line} | head -n 1")
+        assert (ran.code, len(ran.lines)) == (4, 1)
+        assert "kvdict: the reader closed the pipe: not all was written" in ran.err
+        assert ran.err.count("\n") == 1
+
+
+def test_a_full_disk(shell: Shell, tmp_path: Path) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    fill(where, {"k": b"v"})
+    fill(f"{where}2", {})
+    for line in ("ls {}", "get {} k", "get {} k -o /dev/full", "export {}",
+                 "export {} -o /dev/full", "diff {} {}2"):  # fmt: skip
+        ran = shell(f"kvdict {line.format(where, where)} > /dev/full")
+        assert ran.code == 4, line
+        assert "No space left on device; make room" in ran.err
+        assert ran.err.count("\n") == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/1").exists(), reason="needs Linux")
+@pytest.mark.parametrize("transient", [True, False])
+def test_it_gave_up_after_a_time_only_where_it_tried_again(transient: bool) -> None:
+    context = click.Context(click.Command("put"))
+    context.params["max_wait"] = 30.0
+    with context:
+        said = explain(kvdict.TransportError("PUT /x: a reason", transient=transient)).sentence
+    assert said == "PUT /x: a reason" + ("; gave up after 30 s (--max-wait)" if transient else "")
+
+
+def test_an_option_before_the_command_is_told_where_it_belongs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["--max-wait", "2", "ls", "memory://"]) == 2
+    assert "options follow the command" in capsys.readouterr().err
+
+
+def test_places_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    fill(where, {"k": b"v"})
+    (tmp_path / "folder").mkdir()
+    for output in ("/proc/1/x", "missing/x", "folder", "app.db/x"):
+        for arguments in (["get", where, "k"], ["export", where]):
+            ran = cli(*arguments, "-o", output)
+            assert (ran.code, ran.err.count("\n")) == (2, 1), ran.err
+            if output == "missing/x":
+                assert "there is no folder" in ran.err
+
+
+def test_a_closed_stdout(shell: Shell, tmp_path: Path) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    assert shell(f"kvdict put {where} k v >&- 2>&- <&-").code == 0
+    ran = shell(f"kvdict get {where} k >&-")
+    assert (ran.code, ran.err) == (2, "kvdict: the output: Bad file descriptor\n")
+
+
+def test_a_service_that_falls_silent_is_given_up_in_time(
+    cli: Cli, slow: tuple[Server, Knobs], tmp_path: Path
+) -> None:
+    server, knobs = slow
+    where = f"{account_of(server)}/links"
+    fill(where, {f"{n:04}": b"" for n in range(300)})
+    gate = Gate(knobs, 3)
+    ran = cli("export", where, "-o", "all", "--max-wait", "1")
+    gate.open()
+    assert ran.code in (3, 4)
+    assert "gave up after 1 s (--max-wait)" in ran.err
+
+
+def test_bad_numbers_are_usage(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for option in ("--limit=-1", "--max-wait=-1", "--max-wait=nan", "--max-wait=soon"):
+        assert run(["ls", f"sqlite:///{tmp_path}/app.db", option]) == 2
+        told = capsys.readouterr().err
+        assert (option.partition("=")[0] in told, told.count("\n")) == (True, 1)
+
+
+def test_without_arguments_it_shows_its_help(cli: Cli) -> None:
+    for arguments in ([], ["namespaces"]):
+        ran = cli(*arguments)
+        assert (ran.code, ran.out) == (2, b"")
+        assert ran.err.startswith("Usage: kvdict")
+
+
+def test_the_traceback_is_for_those_who_ask(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("get", f"sqlite:///{tmp_path}/missing.db", "k", "--debug", debug=True)
+    assert ran.code == 2
+    assert "Traceback" in ran.err
+    assert "ConfigError" in ran.err
+    assert ran.err.splitlines()[-1].startswith("kvdict: ")
+    fill(f"sqlite:///{tmp_path}/app.db", {})
+    assert cli("put", f"sqlite:///{tmp_path}/app.db", "--", "k", "--debug").code == 0
+
+
+def test_without_click_and_rich_it_says_how_to_get_them() -> None:
+    program = (
+        "import sys\n"
+        "class Nowhere:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name in ('click', 'rich'):\n"
+        "            raise ModuleNotFoundError(name=name)\n"
+        "import importlib.util\n"
+        "found = importlib.util.find_spec\n"
+        "def find_spec(name, *more):\n"
+        "    return None if name in ('click', 'rich') else found(name, *more)\n"
+        "importlib.util.find_spec = find_spec\n"
+        "import runpy; runpy.run_module('kvdict', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    said = "kvdict: the command needs click and rich: pip install 'kvdict[cli]'\n"
+    assert (done.stdout, done.stderr) == ("", said)
+
+
+def test_an_error_of_ours_is_a_sentence_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    fill(where, {"k": b"v"})
+    monkeypatch.setattr("kvdict.cli.listing.shown", lambda text: 1 // 0)
+    assert run(["ls", where]) == 4
+    told = capsys.readouterr().err
+    assert told.startswith("kvdict: unexpected ZeroDivisionError: ")
+    assert "--debug" in told
+
+
+def test_the_version_is_told_without_much_ado(cli: Cli) -> None:
+    assert cli("--version").out.decode() == f"kvdict {kvdict.__version__}\n"
+    program = (
+        "import sys; from kvdict.cli import run\n"
+        "try: run(['--version'])\n"
+        "finally: print({'rich', 'kvdict.cli.files', 'werkzeug'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[1:] == ["set()"]
+
+
+def test_the_first_keys_come_while_the_service_still_works_on_the_rest(
+    environment: dict[str, str], slow: tuple[Server, Knobs]
+) -> None:
+    server, knobs = slow
+    where = f"{account_of(server)}/links"
+    fill(where, {f"{n:04}": b"" for n in range(2500)})
+    gate = Gate(knobs, 2)
+    with subprocess.Popen(
+        [*COMMAND, "ls", where], stdout=subprocess.PIPE, env=environment, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "0000\n"
+        assert gate.reached.wait(30)
+        assert process.poll() is None
+        gate.open()
+        assert len(process.stdout.readlines()) == 2499
+    assert process.returncode == 0

@@ -1,0 +1,193 @@
+"""export, import, copy, sync and diff."""
+
+from __future__ import annotations
+
+import json
+import os
+import shelve
+import time
+from collections.abc import Callable
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kvdict
+import kvdict.shelve
+
+from .conftest import TOKEN, Ran, contents, fill
+
+Cli = Callable[..., Ran]
+Shell = Callable[[str], Ran]
+
+
+def entries(where: str) -> dict[str, kvdict.Entry[bytes]]:
+    with kvdict.open(where, codec="bytes", token=TOKEN, readonly=True) as kv:
+        return kv.entries(list(kv))
+
+
+def fill_with_all_sorts(where: str) -> None:
+    until = int(time.time()) + 100_000
+    with kvdict.open(where, codec="bytes", token=TOKEN) as kv:
+        kv.put_many(
+            {
+                "text": b"hello", "é/../x": kvdict.Entry("ü".encode(), None, {"n": 1}),
+                "bytes": kvdict.Entry(os.urandom(500), until), "line\nbreak": b"\r\n",
+                "con": b"", "UPPER": b"1", "upper": b"2", "." * 100: b"3",
+            }
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("format", ["jsonl", "wrangler", "dir"])
+def test_what_is_exported_is_imported_again(
+    cli: Cli, served: str, tmp_path: Path, format: str
+) -> None:
+    fill_with_all_sorts(served)
+    ran = cli("export", served, "--format", format, "-o", "all")
+    assert (ran.code, ran.out) == (0, b"")
+    assert ran.err.startswith("kvdict: exported 8 pairs (")
+    assert ran.err.count("\n") == 1
+    there = f"sqlite:///{tmp_path}/there.db"
+    ran = cli("import", there, "all")
+    assert (ran.code, ran.out) == (0, b"")
+    assert ran.err.startswith("kvdict: imported 8 pairs (")
+    assert entries(there) == entries(served)
+    assert cli("diff", served, there) == Ran(0, b"", "")
+
+
+def test_exports_and_imports_are_piped(shell: Shell, where: str, tmp_path: Path) -> None:
+    fill_with_all_sorts(where)
+    there = f"sqlite:///{tmp_path}/there.db"
+    ran = shell(f"kvdict export {where} | kvdict import {there} -")
+    assert (ran.code, ran.out) == (0, b"")
+    assert entries(there) == entries(where)
+    ran = shell(f"kvdict export {where} --prefix up --format wrangler")
+    assert json.loads(ran.out) == [{"key": "upper", "value": "2"}]
+
+
+def test_the_requests_are_the_fewest(cli: Cli, served: str, tmp_path: Path) -> None:
+    fill(served, {f"{n:05}": b"x" for n in range(2500)})
+    ran = cli("export", served, "-o", "all")
+    assert f" in {ceil(2500 / 1000) + ceil(2500 / 100)} requests, " in ran.err
+    assert " in 1 request, " in cli("import", served, "all").err
+    there = f"sqlite:///{tmp_path}/there.db"
+    assert cli("copy", served, there).code == 0
+    told = json.loads(cli("sync", served, there, "--json").out)
+    assert (told["puts"], told["requests"], told["unchanged"]) == (0, 0, 2500)
+
+
+def test_a_diff_is_for_people_and_for_programs(cli: Cli, where: str, tmp_path: Path) -> None:
+    there = f"sqlite:///{tmp_path}/there.db"
+    fill(where, {"a": b"1", "b": b"1", "same": b"1"})
+    fill(there, {"b": b"2", "c": b"1", "same": b"1"})
+    ran = cli("diff", where, there)
+    assert (ran.code, ran.err) == (1, "")
+    assert ran.lines == ["- a", "~ b\tvalue", "+ c"]
+    ran = cli("diff", where, there, "--json")
+    assert ran.code == 1
+    assert [json.loads(line) for line in ran.lines] == [
+        {"key": "a", "side": "left", "parts": []},
+        {"key": "b", "side": "both", "parts": ["value"]},
+        {"key": "c", "side": "right", "parts": []},
+    ]
+    assert cli("diff", where, there, "--prefix", "same") == Ran(0, b"", "")
+
+
+def test_a_sync_says_before_what_it_does_then(cli: Cli, where: str, tmp_path: Path) -> None:
+    there = f"sqlite:///{tmp_path}/there.db"
+    fill(where, {"a": b"1", "b": b"1", "same": b"1"})
+    fill(there, {"b": b"2", "c": b"1", "same": b"1"})
+    ran = cli("sync", where, there, "--delete", "--dry-run")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.lines[:3] == ["+ a", "~ b\tvalue", "- c"]
+    assert "\n".join(ran.lines[3:]) == (
+        "would send 2 pairs (2 bytes), would delete 1 key, in 2 requests; 1 unchanged; no wait"
+        " for the request allowance"
+    )
+    assert contents(there) == {"b": b"2", "c": b"1", "same": b"1"}
+    ran = cli("sync", where, there)
+    assert (ran.code, ran.out) == (0, b"")
+    assert ran.err == "kvdict: sent 2 pairs (2 bytes), in 1 request; 1 unchanged\n"
+    assert contents(there) == contents(where) | {"c": b"1"}
+    assert cli("sync", where, there, "--delete").code == 0
+    assert contents(there) == contents(where)
+
+
+def test_dry_runs_make_nothing_and_tell_of_the_allowance(
+    cli: Cli, where: str, tmp_path: Path
+) -> None:
+    fill(where, {f"{n:05}": b"x" for n in range(1500)})
+    new = f"sqlite:///{tmp_path}/new.db"
+    ran = cli("copy", where, new, "--dry-run")
+    assert ran.out.startswith(b"would send 1,500 pairs, in 17 requests to read and 1 to write")
+    ran = cli("sync", where, new, "--dry-run")
+    assert ran.lines[-1].startswith("would send 1,500 pairs (1.5 kB), in 1 request")
+    assert ran.lines[0] == "+ 00000"
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_source_and_target_are_not_the_same(cli: Cli, where: str) -> None:
+    fill(where, {"k": b"v"})
+    for arguments in (["copy"], ["sync"], ["sync", "--delete"], ["sync", "--dry-run"], ["diff"]):
+        ran = cli(arguments[0], where, where, *arguments[1:])
+        assert (ran.code, ran.out) == (2, b"")
+        assert "source and target are the same" in ran.err
+        assert ran.err.count("\n") == 1
+    assert contents(where) == {"k": b"v"}
+
+
+def test_invalid_pairs_are_named_by_line_and_key(cli: Cli, where: str, tmp_path: Path) -> None:
+    lines: list[dict[str, Any]] = [
+        {"key": "a", "value": "1"}, {"key": "..", "value": "1"},
+        {"key": "old", "value": "1", "expiration": 1}, {"key": "b", "value": "1"},
+    ]  # fmt: skip
+    (tmp_path / "bad.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    ran = cli("import", where, "bad.jsonl")
+    assert ran.code == 2
+    assert ran.err.startswith("kvdict: line 2, key '..': ")
+    assert "--skip-invalid" in ran.err
+    ran = cli("import", where, "bad.jsonl", "--skip-invalid")
+    assert ran.code == 4
+    assert ran.err.splitlines()[0].startswith("kvdict: left out: line 2, key '..': ")
+    assert ran.err.endswith("; 1 expired ones skipped; 1 invalid ones left out\n")
+    assert contents(where) == {"a": b"1", "b": b"1"}
+
+
+def test_a_copy_that_cannot_keep_its_state_says_so(cli: Cli, tmp_path: Path) -> None:
+    here, there = f"sqlite:///{tmp_path}/here.db", f"sqlite:///{tmp_path}/there.db"
+    fill(here, {"k": b"v"})
+    ran = cli("copy", here, there, XDG_STATE_HOME=f"{tmp_path}/here.db")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "name one with --state FILE" in ran.err
+    state = str(tmp_path / "my.state")
+    assert cli("copy", here, there, "--state", state, XDG_STATE_HOME="/dev/null").code == 0
+    assert contents(there) == {"k": b"v"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["export", "{}", "--format", "dir"], "a directory needs a name"),
+        (["export", "{}", "--resume"], "cannot be gone on with"),
+        (["import", "{}", "-", "--resume"], "--state FILE"),
+        (["import", "{}", "missing"], "missing: No such file or directory"),
+        (["copy", "{}"], "Missing argument 'B'"),
+    ],
+)
+def test_what_cannot_be_meant(cli: Cli, tmp_path: Path, arguments: list[str], says: str) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    fill(where, {})
+    ran = cli(*(argument.format(where) for argument in arguments))
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, b"", 1)
+    assert says in ran.err
+
+
+def test_a_shelf_of_the_standard_library_is_imported(cli: Cli, tmp_path: Path) -> None:
+    with shelve.open(str(tmp_path / "mydata")) as shelf:
+        shelf["cart"] = {"apples": 3}
+    there = f"sqlite:///{tmp_path}/there.db"
+    ran = cli("import", there, str(tmp_path / "mydata"), "--format", "shelve")
+    assert (ran.code, ran.out) == (0, b"")
+    with kvdict.shelve.open(there) as again:
+        assert dict(again) == {"cart": {"apples": 3}}

@@ -1,0 +1,1 @@
+"""kvdict in other people's frameworks."""

@@ -1,0 +1,1 @@
+"""What attackers and bad luck do."""

@@ -1,0 +1,1 @@
+"""Tests of the journal by itself: files, processes, and their ends."""

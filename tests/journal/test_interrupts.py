@@ -1,0 +1,120 @@
+"""Ctrl-C and signal handlers at any moment leave a journal consistent."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+
+import pytest
+
+from kvdict.changes import Change
+from kvdict.journal import Journal
+from tests.journal.conftest import Opener
+from tests.journal.support import put, shown
+
+ROUNDS = 1500
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+
+
+@contextmanager
+def alarms(handler: Callable[[], None]) -> Iterator[None]:
+    before = signal.signal(signal.SIGALRM, lambda *_: handler())
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def is_free(journal: Journal, change: Change) -> bool:
+    """Tell whether another thread can record: no lock was left taken."""
+    thread = threading.Thread(target=journal.record, args=(change,), daemon=True)
+    thread.start()
+    thread.join(10)
+    return not thread.is_alive()
+
+
+@pytest.mark.usefixtures("collector_rests")  # it calls back, and swallows an interrupt there
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_an_interrupt_leaves_the_journal_consistent(open_journal: Opener, durability: str) -> None:
+    journal = open_journal(durability=durability)
+    chance = random.Random(7)
+    numbers = count(1)
+    acknowledged: dict[str, str] = {}
+    doubtful: dict[str, set[str | None]] = {}
+    interrupted = 0
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    def work(change: Change, forgotten: list[Change]) -> None:
+        nonlocal interrupted
+        done = False
+        try:
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 120e-6))
+            journal.record(change)
+            done = True
+            journal.forget(forgotten)
+        except KeyboardInterrupt:
+            interrupted += 1
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        text = change.write.data.decode() if change.write else ""
+        if done:
+            acknowledged[change.key] = text
+            doubtful.pop(change.key, None)
+        else:
+            doubtful.setdefault(change.key, set()).add(text)
+
+    with alarms(interrupt):
+        for turn in range(ROUNDS):
+            key = f"k{turn % 20}"
+            extras = [put(next(numbers), f"extra{n}") for n in range(3)]
+            try:
+                work(put(next(numbers), key, str(turn).encode()), extras)
+            except KeyboardInterrupt:
+                doubtful.setdefault(key, set()).add(str(turn))
+    assert interrupted > ROUNDS / 20
+    assert is_free(journal, put(next(numbers), "last"))
+    journal.close()
+    found = shown(open_journal().replay())
+    assert found.pop("last") == "value"
+    for key, text in acknowledged.items():
+        assert found[key] in {text, *doubtful.get(key, ())}, key
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_what_a_signal_handler_records_is_on_disk_whatever_it_interrupted(
+    open_journal: Opener, durability: str
+) -> None:
+    journal = open_journal(durability=durability)
+    chance = random.Random(8)
+    numbers = count(1)
+    handled: list[str] = []
+
+    def handle() -> None:
+        change = put(next(numbers), f"handled{len(handled)}")
+        journal.record(change)
+        connection = journal._connection
+        assert connection
+        assert not connection.in_transaction
+        handled.append(change.key)
+
+    recorded: set[str] = set()
+    with alarms(handle):
+        for turn in range(ROUNDS):
+            forgotten = [put(next(numbers), f"forgotten{n}") for n in range(3)]
+            for change in forgotten:
+                journal._queue[change.number] = change  # as of threads that wait
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 120e-6))
+            journal.record(put(next(numbers), f"k{turn}"))
+            journal.forget(forgotten)
+            recorded.add(f"k{turn}")
+    assert len(handled) > ROUNDS / 20
+    journal.close()
+    assert set(shown(open_journal().replay())) == recorded | set(handled)

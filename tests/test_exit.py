@@ -1,0 +1,218 @@
+"""What becomes of pending writes when a process ends, forks or is told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kvdict
+from kvdict.emulator import Emulator, Server, Store, serve
+
+ROOT = Path(__file__).parent.parent
+ACCOUNT = "a" * 32
+HEAD = """
+import os, sys, kvdict
+from kvdict import WriteBuffer
+where = os.environ["WHERE"]
+def open_kv(**options):
+    return kvdict.open(where, create=True, buffer=WriteBuffer(max_age=1e9, **options))
+"""
+
+
+@pytest.fixture(params=["sqlite", "served"])
+def where(request: Any, tmp_path: Path, server: Server) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/exit.db"
+    root = server.url.removesuffix("/client/v4")
+    return f"kv+{root}/{ACCOUNT}/exit-{os.urandom(8).hex()}"
+
+
+def run(
+    program: str, where: str, *, expect: int = 0, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", HEAD + program],
+        env={**os.environ, "WHERE": where, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=100, check=False, **options,
+    )  # fmt: skip
+    assert done.returncode == expect, done.stderr
+    return done
+
+
+def stored(where: str) -> dict[str, Any]:
+    with kvdict.open(where, readonly=True, buffer=False) as kv:
+        return dict(kv.items())
+
+
+def test_the_interpreters_exit_flushes(where: str) -> None:
+    done = run("kv = open_kv(); kv.update({str(n): n for n in range(25)})", where)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert len(stored(where)) == 25
+
+
+@pytest.mark.parametrize("end", ["sys.exit(3)", "raise SystemExit(3)", "1 / 0"])
+def test_so_does_an_exit_by_exception(where: str, end: str) -> None:
+    run(f"kv = open_kv(); kv['k'] = 1; {end}", where, expect=1 if end == "1 / 0" else 3)
+    assert stored(where) == {"k": 1}
+
+
+def test_writes_of_later_exit_handlers_are_sent_in_their_own_thread(where: str) -> None:
+    program = (
+        "import atexit\n"
+        + HEAD
+        + """
+kv = None
+atexit.unregister(kvdict.exits.exits.flush)
+atexit.register(lambda: kv.update(late=2))
+atexit.register(kvdict.exits.exits.flush)
+kv = open_kv()
+kv["early"] = 1
+"""
+    )
+    run(program, where)
+    assert stored(where) == {"early": 1, "late": 2}
+
+
+def test_what_did_not_make_it_is_printed_with_its_keys() -> None:
+    store = Store(None)
+    with serve(Emulator(store)) as gone:
+        root = gone.url.removesuffix("/client/v4")
+        program = """
+kv = open_kv(exit_timeout=0.5)
+print("opened", flush=True); sys.stdin.readline()
+kv["precious"] = 1
+"""
+        process = subprocess.Popen(
+            [sys.executable, "-c", HEAD + program],
+            env={**os.environ, "WHERE": f"kv+{root}/{ACCOUNT}/gone", "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdout
+        assert process.stdout.readline() == "opened\n"
+    store.close()
+    _, said = process.communicate("\n", timeout=60)
+    assert "at exit 1 write was not sent" in said
+    assert "'precious'" in said
+
+
+def test_sigterm_with_the_readmes_line_flushes(where: str) -> None:
+    program = """
+import signal
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+kv = open_kv()
+kv["k"] = 1
+print("ready", flush=True)
+signal.pause()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HEAD + program],
+        env={**os.environ, "WHERE": where, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert stored(where) == {"k": 1}
+
+
+def test_a_forked_child_has_a_clean_buffer_and_flushes_its_own(where: str) -> None:
+    program = """
+kv = open_kv()
+kv["parent"] = 1
+child = os.fork()
+if child == 0:
+    assert kv.stats()["pending"] == 0
+    kv["child"] = 2
+    kv.flush()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert kv.stats()["pending"] == 1
+"""
+    run(program, where)
+    assert stored(where) == {"parent": 1, "child": 2}
+
+
+def test_a_busy_flusher_survives_a_fork(where: str) -> None:
+    program = """
+kv = kvdict.open(where, create=True, buffer=WriteBuffer(max_age=0))
+for number in range(20):
+    kv[f"p{number}"] = number
+    child = os.fork()
+    if child == 0:
+        kv[f"c{number}"] = number
+        kv.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+    run(program, where)
+    assert len(stored(where)) == 40
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize("way", ["Process", "Pool", "ProcessPoolExecutor"])
+def test_a_child_of_multiprocessing_flushes_at_its_end(
+    where: str, tmp_path: Path, method: str, way: str
+) -> None:
+    calls = {
+        "Process": "p = context.Process(target=work, args=(1,)); p.start(); p.join()",
+        "Pool": "with context.Pool(2) as pool:\n"
+        "        pool.map(work, [1]); pool.close(); pool.join()",
+        "ProcessPoolExecutor": "with ProcessPoolExecutor(1, mp_context=context) as pool:\n"
+        "        list(pool.map(work, [1]))",
+    }
+    (tmp_path / "program.py").write_text(
+        f"""import multiprocessing, os, kvdict
+from concurrent.futures import ProcessPoolExecutor
+from kvdict import WriteBuffer
+
+def work(number):
+    global kv
+    kv = kvdict.open(os.environ["WHERE"], create=True, buffer=WriteBuffer(max_age=1e9))
+    kv["child"] = number
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context({method!r})
+    {calls[way]}
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py")],
+        env={**os.environ, "WHERE": where, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert stored(where) == {"child": 1}
+
+
+def test_an_interrupted_assignment_is_taken_or_not_and_the_next_flush_works(where: str) -> None:
+    program = """
+import signal
+def interrupt(*_): raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+kv = kvdict.open(where, create=True, buffer=WriteBuffer(max_age=0.001))
+done = interrupted = 0
+for round in range(30):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.002)
+        while True:
+            kv[f"k{done % 100}"] = done
+            done += 1
+    except KeyboardInterrupt:
+        interrupted += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert interrupted == 30
+kv["last"] = "one"
+kv.flush()
+assert kv["last"] == "one"
+latest = {f"k{n % 100}": n for n in range(done)}
+found = {k: v for k, v in kv.items() if k != "last"}
+assert all(found[k] in (v, v + 100, done) for k, v in latest.items()), (found, latest)
+"""
+    run(program, where)

@@ -1,0 +1,242 @@
+"""A journaled namespace: what it acknowledged survives the end of its process."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kvdict
+from kvdict import WriteBuffer
+
+ROOT = Path(__file__).parent.parent
+NEVER = 1e9
+HEAD = """
+import os, sys, kvdict
+from kvdict import WriteBuffer
+folder = os.environ["FOLDER"]
+def open_kv(**options):
+    buffer = WriteBuffer(journal=folder + "/journal", **options)
+    return kvdict.open(f"sqlite:///{folder}/app.db", buffer=buffer)
+"""
+WRITER = """
+import random
+chance = random.Random(int(sys.argv[1]))
+kv = open_kv(max_age=0.001, max_items=20)
+number = 0
+while True:
+    number += 1
+    key = f"k{chance.randrange(30)}"
+    if chance.random() < 0.25:
+        kv.delete(key)
+        print(key, "-", flush=True)
+    elif chance.random() < 0.1:
+        kv.update({key: number, "other": number})
+        print(key, number, flush=True)
+        print("other", number, flush=True)
+    else:
+        kv[key] = number
+        print(key, number, flush=True)
+"""
+
+
+def run(program: str, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", HEAD + program, *arguments],
+        env={**os.environ, "FOLDER": str(folder), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def reopen(folder: Path, **options: Any) -> kvdict.KVNamespace[Any]:
+    buffer = WriteBuffer(journal=folder / "journal", **options)
+    return kvdict.open(f"sqlite:///{folder}/app.db", buffer=buffer)
+
+
+def kill_after(process: subprocess.Popen[str], lines: int) -> list[str]:
+    """Kill the process after so many acknowledged writes; return all that it acknowledged."""
+    assert process.stdout
+    acknowledged = [process.stdout.readline() for _ in range(lines)]
+    process.kill()
+    assert process.stderr
+    with process:  # read on where readline left off: communicate() would pass over its buffer
+        acknowledged += process.stdout.readlines()
+        assert "Traceback" not in process.stderr.read()
+    return [line for line in acknowledged if line.endswith("\n")]
+
+
+def check_a_killed_writer(folder: Path, seed: int) -> None:
+    lines = kill_after(run(WRITER, folder, str(seed)), random.Random(seed).randrange(1, 400))
+    model: dict[str, int | None] = {}
+    for line in lines:
+        key, value = line.split()
+        model[key] = None if value == "-" else int(value)
+    with reopen(folder) as kv:
+        seen = dict(kv.items())
+        kv.flush()
+        assert dict(kv.items()) == seen
+    with kvdict.open(f"sqlite:///{folder}/app.db", readonly=True) as stored:
+        assert dict(stored.items()) == seen
+    newest = max((value for value in model.values() if value), default=0)
+    for key, expected in model.items():
+        # Only the one call that was under way may have come after what was acknowledged.
+        assert seen.get(key) == expected or (seen.get(key) or newest) >= newest, (
+            key,
+            expected,
+            seen,
+        )
+    differing = [key for key, value in model.items() if seen.get(key) != value]
+    assert len(differing) <= 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path, seed: int) -> None:
+    check_a_killed_writer(tmp_path, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1000, 1200))
+def test_a_killed_writer_loses_nothing_in_many_rounds(tmp_path: Path, seed: int) -> None:
+    check_a_killed_writer(tmp_path, seed)
+
+
+def test_what_a_dead_process_left_is_seen_at_once_and_sent(tmp_path: Path) -> None:
+    program = """
+kv = open_kv(max_age=1e9)
+kv.put("k", {"v": 1}, metadata="m")
+kv["gone"] = 1
+del kv["gone"]
+print("ready", flush=True)
+os.kill(os.getpid(), 9)
+"""
+    with kvdict.open(f"sqlite:///{tmp_path}/app.db") as kv:
+        kv["gone"] = "older"
+    assert kill_after(run(program, tmp_path), 1) == ["ready\n"]
+    with reopen(tmp_path, max_age=NEVER) as kv:
+        assert kv.stats()["pending"] == 2
+        assert kv["k"] == {"v": 1}
+        assert kv.metadata("k") == "m"
+        assert "gone" not in kv
+        kv["k"] = {"v": 2}
+        assert kv.flush().sent == 2
+    with kvdict.open(f"sqlite:///{tmp_path}/app.db") as kv:
+        assert kv.copy() == {"k": {"v": 2}}
+    with reopen(tmp_path) as kv:
+        assert kv.stats()["pending"] == 0
+
+
+def test_a_flushed_journal_is_empty(tmp_path: Path) -> None:
+    with reopen(tmp_path, max_age=NEVER) as kv:
+        kv.update({str(number): number for number in range(1000)})
+        kv.delete_many(["1", "2"])
+        kv.setdefault("3", 0)
+        kv.pop("4")
+        kv.flush()
+        assert kv.buffer.pending == {}
+    with reopen(tmp_path) as kv:
+        assert kv.stats()["pending"] == 0
+        assert len(kv) == 997
+
+
+def test_a_refused_write_is_in_neither_buffer_nor_journal(tmp_path: Path) -> None:
+    with reopen(tmp_path, max_age=NEVER) as kv:
+        kv["k"] = 1
+        for key, value in (("k", {1, 2}), ("..", 1)):
+            with pytest.raises(kvdict.KVError):
+                kv[key] = value
+        assert kv["k"] == 1
+        assert kv.stats()["pending"] == 1
+
+
+def test_a_full_disk_refuses_the_write_and_keeps_what_was_there(tmp_path: Path) -> None:
+    program = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+kv = open_kv(max_age=1e9)
+kv["k"] = "before"
+size = os.path.getsize(folder + "/journal-wal")
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+try:
+    kv["k"] = "x" * 1_000_000
+except kvdict.JournalError as error:
+    print(error, flush=True)
+print(kv["k"], kv.stats()["pending"], flush=True)
+os.kill(os.getpid(), 9)
+"""
+    said = kill_after(run(program, tmp_path), 2)
+    assert str(tmp_path / "journal") in said[0]
+    assert said[1] == "before 1\n"
+    with reopen(tmp_path) as kv:
+        assert kv["k"] == "before"
+
+
+def test_a_journal_belongs_to_one_process_and_one_namespace(tmp_path: Path) -> None:
+    with reopen(tmp_path) as kv:
+        kv["k"] = 1
+        with pytest.raises(kvdict.JournalError, match=str(os.getpid())) as caught:
+            reopen(tmp_path)
+        assert str(tmp_path / "journal") in str(caught.value)
+    buffer = WriteBuffer(journal=tmp_path / "journal")
+    with pytest.raises(kvdict.JournalError, match="namespace"):
+        kvdict.open(f"sqlite:///{tmp_path}/other.db", buffer=buffer)
+    with pytest.raises(kvdict.ConfigError, match="written through"):
+        WriteBuffer(journal=tmp_path / "j", write_through=True)
+    with pytest.raises(kvdict.JournalError, match="nowhere"):
+        kvdict.open("memory://", buffer=WriteBuffer(journal=tmp_path / "nowhere" / "j"))
+
+
+def test_the_next_worker_adopts_what_a_dead_one_left_in_the_folder(tmp_path: Path) -> None:
+    program = """
+kv = kvdict.open(
+    f"sqlite:///{folder}/app.db", buffer=WriteBuffer(journal=folder + "/workers/", max_age=1e9)
+)
+kv[sys.argv[1]] = 1
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+    workers = []
+    for name in ("one", "two"):
+        worker = subprocess.Popen(
+            [sys.executable, "-c", HEAD + program, name],
+            env={**os.environ, "FOLDER": str(tmp_path), "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert worker.stdout
+        assert worker.stdout.readline() == "ready\n"
+        workers.append(worker)
+    workers[0].send_signal(signal.SIGKILL)
+    workers[0].communicate(timeout=60)
+    buffer = WriteBuffer(journal=f"{tmp_path}/workers/", max_age=NEVER)
+    with kvdict.open(f"sqlite:///{tmp_path}/app.db", buffer=buffer) as kv:
+        assert kv["one"] == 1
+        assert "two" not in kv
+    workers[1].communicate("\n", timeout=60)
+    buffer = WriteBuffer(journal=f"{tmp_path}/workers/")
+    with kvdict.open(f"sqlite:///{tmp_path}/app.db", buffer=buffer) as kv:
+        assert kv.stats()["pending"] == 0
+        assert kv.copy() == {"one": 1, "two": 1}
+    assert [path.name for path in (tmp_path / "workers").iterdir() if "lock" not in path.name] == []
+
+
+def test_what_is_too_old_is_reported_once_and_not_sent(tmp_path: Path) -> None:
+    program = """
+kv = open_kv(max_age=1e9)
+kv["k"] = 1
+print("ready", flush=True)
+os.kill(os.getpid(), 9)
+"""
+    kill_after(run(program, tmp_path), 1)
+    kv = reopen(tmp_path, journal_max_age=1e-9, max_age=NEVER)
+    with pytest.raises(kvdict.FlushError) as caught:
+        kv["other"] = 1
+    assert list(caught.value.failed) == ["k"]
+    kv["other"] = 1
+    kv.close()
+    with kvdict.open(f"sqlite:///{tmp_path}/app.db") as stored:
+        assert stored.copy() == {"other": 1}

@@ -1,0 +1,91 @@
+"""Progress, and Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kvdict import transfer
+from kvdict.transfer import Interrupts, Progress
+from tests.transfer.support import FORMATS, memory, plain
+
+
+def test_an_export_says_how_far_it_is(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    with memory(plain(2500)) as kv:
+        transfer.export(kv, tmp_path / "out", count_first=True, progress=told.append)
+        report = transfer.export(kv, tmp_path / "again", progress=told.append)
+    assert [progress.done for progress in told] == [1000, 2000, 2500] * 2
+    assert [progress.total for progress in told] == [2500] * 3 + [None] * 3
+    assert [progress.fraction for progress in told] == [0.4, 0.8, 1, None, None, 1]
+    assert [progress.requests for progress in told[3:]] == sorted(
+        progress.requests for progress in told[3:]
+    )
+    assert (told[-1].requests, told[-1].bytes) == (report.requests, report.bytes)
+    assert told[1].seconds_left is not None
+    assert told[1].seconds_left > 0
+    assert told[2].seconds_left == 0
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_import_says_how_much_of_the_file_is_stored(
+    tmp_path: Path, format: transfer.Format
+) -> None:
+    told: list[Progress] = []
+    with memory(plain(25_000 if format != "dir" else 2500)) as kv, memory() as other:
+        transfer.export(kv, tmp_path / "out", format=format)
+        transfer.import_(tmp_path / "out", other, progress=told.append)
+    if format != "dir":
+        assert [progress.done for progress in told] == [10_000, 20_000, 25_000, 25_000]
+        assert told[0].fraction == pytest.approx(0.4, abs=0.05)
+        assert told[1].fraction == pytest.approx(0.8, abs=0.05)
+    assert (told[-1].done, told[-1].fraction) == (25_000 if format != "dir" else 2500, 1)
+
+
+@pytest.fixture
+def press() -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_first_ctrl_c_stops_and_the_second_interrupts(
+    tmp_path: Path, press: Callable[[], None]
+) -> None:
+    told: list[str] = []
+    before = signal.getsignal(signal.SIGINT)
+    with memory(plain(3000)) as kv, Interrupts(lambda: told.append("stopping")) as stop:
+
+        def press_once(_progress: Progress) -> None:
+            if not stop():
+                press()
+
+        report = transfer.export(kv, tmp_path / "out", progress=press_once, stop=stop)
+        assert (report.complete, report.done, told) == (False, 1000, ["stopping"])
+    with memory(plain(3000)) as kv, Interrupts() as stop:
+        press()
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            press()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_plain_keyboard_interrupt_leaves_a_state(
+    tmp_path: Path, press: Callable[[], None]
+) -> None:
+    with memory(plain(3000)) as kv:
+        with pytest.raises(KeyboardInterrupt) as raised:
+            transfer.export(kv, tmp_path / "out", progress=lambda _: press())
+        assert "1000 pairs were transferred; with resume=True" in raised.value.__notes__[0]
+        assert transfer.export(kv, tmp_path / "out", resume=True).resumed == 1000
+
+
+def test_a_report_says_what_it_took(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with memory(plain(1000)) as kv:
+        report = transfer.export(kv, tmp_path / "out")
+    assert 0 < report.seconds <= time.monotonic() - began
+    assert report.bytes == sum(len(entry.value) for entry in plain(1000).values())

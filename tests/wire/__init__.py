@@ -1,0 +1,1 @@
+"""Tests that drive transport, client and bulk work over the wire."""
