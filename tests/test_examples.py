@@ -22,6 +22,7 @@ import pytest
 
 import kvdict
 from kvdict.emulator import Server
+from tests.processes import Program
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -157,7 +158,7 @@ class Web:
     def __init__(self, pages: int, fatal: int = 0) -> None:
         self.asked: Counter[str] = Counter()
         self.fatal = fatal
-        self.crawler: subprocess.Popen[str] | None = None
+        self.crawler: Program[str] | None = None
         web = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -195,7 +196,7 @@ class Web:
 
     def crawl(self, where: str, folder: Path) -> str:
         program = f"import crawler; crawler.main({self.url!r}, {where!r}, pause=0)"
-        self.crawler = subprocess.Popen(
+        self.crawler = Program(
             [sys.executable, "-W", "error", "-c", program],
             env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{EXAMPLES}"}, cwd=folder,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -13,6 +13,7 @@ import pytest
 
 import kvdict
 from kvdict.emulator import Emulator, Server, Store, serve
+from tests.processes import Program
 
 ROOT = Path(__file__).parent.parent
 ACCOUNT = "a" * 32
@@ -88,7 +89,7 @@ kv = open_kv(exit_timeout=0.5)
 print("opened", flush=True); sys.stdin.readline()
 kv["precious"] = 1
 """
-        process = subprocess.Popen(
+        process = Program(
             [sys.executable, "-c", HEAD + program],
             env={**os.environ, "WHERE": f"kv+{root}/{ACCOUNT}/gone", "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -110,7 +111,7 @@ kv["k"] = 1
 print("ready", flush=True)
 signal.pause()
 """
-    process = subprocess.Popen(
+    process = Program(
         [sys.executable, "-c", HEAD + program],
         env={**os.environ, "WHERE": where, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, text=True,

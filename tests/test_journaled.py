@@ -14,6 +14,7 @@ import pytest
 
 import kvdict
 from kvdict import WriteBuffer
+from tests.processes import Program
 
 ROOT = Path(__file__).parent.parent
 NEVER = 1e9
@@ -46,8 +47,8 @@ while True:
 """
 
 
-def run(program: str, folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+def run(program: str, folder: Path, *arguments: str) -> Program[str]:
+    return Program(
         [sys.executable, "-c", HEAD + program, *arguments],
         env={**os.environ, "FOLDER": str(folder), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -59,7 +60,7 @@ def reopen(folder: Path, **options: Any) -> kvdict.KVNamespace[Any]:
     return kvdict.open(f"sqlite:///{folder}/app.db", buffer=buffer)
 
 
-def kill_after(process: subprocess.Popen[str], lines: int) -> list[str]:
+def kill_after(process: Program[str], lines: int) -> list[str]:
     """Kill the process after so many acknowledged writes; return all that it acknowledged."""
     assert process.stdout
     acknowledged = [process.stdout.readline() for _ in range(lines)]
@@ -202,7 +203,7 @@ sys.stdin.readline()
 """
     workers = []
     for name in ("one", "two"):
-        worker = subprocess.Popen(
+        worker = Program(
             [sys.executable, "-c", HEAD + program, name],
             env={**os.environ, "FOLDER": str(tmp_path), "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

@@ -19,6 +19,7 @@ import pytest
 
 import kvdict
 from kvdict.emulator import Emulator, Knobs, Server, Store, serve
+from tests.processes import Program
 
 ACCOUNT = "a" * 32
 TOKEN = "t0ken-of-the-command-1f2e3d"
@@ -89,9 +90,9 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def zygote() -> Iterator[subprocess.Popen[str]]:
+def zygote() -> Iterator[Program[str]]:
     """Have a process that forks for each run."""
-    with subprocess.Popen(
+    with Program(
         [sys.executable, "-W", "error", "-m", "tests.cli.zygote"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
     ) as process:  # fmt: skip
@@ -103,7 +104,7 @@ def zygote() -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def cli(
-    zygote: subprocess.Popen[str],
+    zygote: Program[str],
     environment: dict[str, str],
     tmp_path: Path,
     tmp_path_factory: Any,

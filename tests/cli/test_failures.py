@@ -18,6 +18,7 @@ from kvdict.cli import run
 from kvdict.cli.failures import explain
 from kvdict.emulator import Knobs, Server
 from kvdict.emulator.knobs import Fault
+from tests.processes import Program
 
 from .conftest import ACCOUNT, COMMAND, Gate, Ran, account_of, fill
 
@@ -259,7 +260,7 @@ def test_the_first_keys_come_while_the_service_still_works_on_the_rest(
     where = f"{account_of(server)}/links"
     fill(where, {f"{n:04}": b"" for n in range(2500)})
     gate = Gate(knobs, 2)
-    with subprocess.Popen(
+    with Program(
         [*COMMAND, "ls", where], stdout=subprocess.PIPE, env=environment, text=True
     ) as process:
         assert process.stdout

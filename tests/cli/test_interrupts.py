@@ -16,6 +16,7 @@ import pytest
 
 from kvdict.cli import run
 from kvdict.emulator import Knobs, Server
+from tests.processes import Program
 
 from .conftest import COMMAND, Gate, Ran, account_of, contents, fill
 
@@ -24,7 +25,7 @@ Cli = Callable[..., Ran]
 
 def interrupted(gate: Gate, arguments: list[str], environment: dict[str, str], folder: Path) -> Ran:
     """Run the command until the gate holds it, interrupt it there, and let it end."""
-    with subprocess.Popen(
+    with Program[bytes](
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=environment, cwd=folder, bufsize=0,  # else readline() keeps what communicate() wants
     ) as process:  # fmt: skip
@@ -141,7 +142,7 @@ def test_while_nothing_is_under_way_it_stops_at_once(
     where = f"{account_of(server)}/links"
     fill(where, PAIRS)
     knobs.rate_limit = 10, 300
-    with subprocess.Popen(
+    with Program(
         [*COMMAND, "export", where], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         env=environment, text=True,
     ) as process:  # fmt: skip
@@ -164,7 +165,7 @@ def test_the_second_one_does_not_wait(
     where = f"{account_of(server)}/links"
     fill(where, PAIRS)
     gate = Gate(knobs, 15)
-    with subprocess.Popen(
+    with Program(
         [*COMMAND, "export", where, "-o", "all"], stderr=subprocess.PIPE, env=environment,
         text=True, cwd=tmp_path,
     ) as process:  # fmt: skip
@@ -189,7 +190,7 @@ def test_other_commands_just_stop(
     where = f"{account_of(server)}/links"
     fill(where, {"k": b"v"})
     gate = Gate(knobs, 1)
-    with subprocess.Popen(
+    with Program(
         [*COMMAND, *(one.format(where) for one in arguments)], env=environment, text=True,
         stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
@@ -205,7 +206,7 @@ def on_a_terminal(
 ) -> tuple[int, str]:
     """Run the command with a real terminal for stdin, stdout and stderr; return code and screen."""
     leader, follower = pty.openpty()
-    with subprocess.Popen(
+    with Program(
         [*COMMAND, *arguments], stdin=follower, stdout=follower, stderr=follower,
         env=environment | {"COLUMNS": "100", "LINES": "30"},
     ) as process:  # fmt: skip

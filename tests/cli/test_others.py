@@ -15,6 +15,7 @@ import pytest
 
 from kvdict.cli.root import COMMANDS, root
 from kvdict.emulator import Server
+from tests.processes import Program
 
 from .conftest import COMMAND, TOKEN, Ran, account_of, contents, fill
 
@@ -61,9 +62,9 @@ def test_deleting_a_namespace_may_go_unasked(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def emulator(environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def emulator(environment: dict[str, str], tmp_path: Path) -> Iterator[Program[str]]:
     command = [*COMMAND, "emulator", "--port", "0", "--db", "app.db"]
-    with subprocess.Popen(
+    with Program(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
         env=environment,
     ) as process:  # fmt: skip
@@ -71,14 +72,16 @@ def emulator(environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess
         process.kill()
 
 
-def test_what_the_emulator_prints_is_pasted(emulator: subprocess.Popen[str], shell: Shell) -> None:
+def test_what_the_emulator_prints_is_pasted(emulator: Program[str], shell: Shell) -> None:
     assert emulator.stdout
     assert emulator.stderr
     url = emulator.stdout.readline()
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/client/v4\n", url)
     paste: list[str] = []
-    while not paste or "API_TOKEN" not in paste[-1]:
-        paste.append(emulator.stderr.readline())
+    for line in emulator.stderr:
+        paste.append(line)
+        if "API_TOKEN" in line:
+            break
     for name in ("CLOUDFLARE_API_BASE_URL", "CLOUDFLARE_BASE_URL", "CLOUDFLARE_ACCOUNT_ID"):
         assert f"export {name}=" in "".join(paste)
     ran = shell(

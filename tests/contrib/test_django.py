@@ -30,6 +30,7 @@ from kvdict.contrib.django import KVCache
 from kvdict.contrib.shared import close_all
 from kvdict.emulator import Server
 from tests.conftest import ACCOUNT
+from tests.processes import Program
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "django.md").read_text()
@@ -128,7 +129,7 @@ def test_a_login_survives_an_unreachable_service_as_an_anonymous_visit(
 @contextmanager
 def worker(where: str, database: str = ":memory:") -> Iterator[str]:
     """Run a process that serves the site, and give its root."""
-    with subprocess.Popen(
+    with Program(
         [sys.executable, "-W", "error", "-m", "tests.contrib.django_project"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
         env={"SITE_LOCATION": where, "SITE_DATABASE": database},

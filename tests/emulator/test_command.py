@@ -12,15 +12,17 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.processes import Program
+
 from .home import ACCOUNT
 
 COMMAND = [sys.executable, "-W", "error", "-m", "kvdict.emulator"]
 
 
 @contextmanager
-def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running(*options: str) -> Iterator[tuple[Program[str], str]]:
     """Run the command on a free port; yield it and its first line."""
-    with subprocess.Popen(
+    with Program(
         [*COMMAND, "--port", "0", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -33,7 +35,7 @@ def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.kill()
 
 
-def stopped(process: subprocess.Popen[str], number: int) -> tuple[int, str, str]:
+def stopped(process: Program[str], number: int) -> tuple[int, str, str]:
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     return process.returncode, out, err

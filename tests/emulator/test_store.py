@@ -17,6 +17,7 @@ import pytest
 from kvdict.emulator import Store, StoreError
 from kvdict.emulator.files import SCHEMA
 from kvdict.emulator.store import MissingNamespaceError, Pair
+from tests.processes import Program
 
 from .home import ACCOUNT, Clock
 
@@ -54,12 +55,12 @@ def pair(data: bytes = b"v", expiration: int | None = None) -> Pair:
     return Pair(data, expiration, None)
 
 
-def run(code: str, *arguments: object) -> subprocess.Popen[str]:
+def run(code: str, *arguments: object) -> Program[str]:
     """Run Python code in another process."""
     header = f"import sys; sys.path.insert(0, {ROOT!r})\nfrom kvdict.emulator.store import *\n"
     header += f"from kvdict.emulator import StoreError\nACCOUNT = {ACCOUNT!r}\n"
     command = [sys.executable, "-W", "error", "-c", header + code, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+    return Program(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
 
 
 def in_child(work: Callable[[], bool]) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from kvdict.changes import Change
 from kvdict.journalrows import Replay
 from kvdict.writes import Expiry, Write
+from tests.processes import Program
 
 NAMESPACE = "https://api.cloudflare.com/client/v4/ACCOUNT/NAMESPACE"
 ROOT = Path(__file__).parents[2]
@@ -57,9 +58,9 @@ def run(script: str, *arguments: object) -> list[object]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def start(script: str, *arguments: object) -> subprocess.Popen[bytes]:
+def start(script: str, *arguments: object) -> Program[bytes]:
     """Start a program that a test talks with."""
-    return subprocess.Popen(
+    return Program(
         [sys.executable, "-W", "error", "-c", PRELUDE + script, *map(str, arguments)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=ENVIRONMENT,
     )  # fmt: skip
@@ -89,13 +90,13 @@ def leave_two_behind(folder: Path, *keys: str) -> list[str]:
     return [str(path) for path in paths]
 
 
-def hear(process: subprocess.Popen[bytes]) -> object:
+def hear(process: Program[bytes]) -> object:
     """Return the next thing that a program says."""
     assert process.stdout
     return json.loads(process.stdout.readline())
 
 
-def kill(process: subprocess.Popen[bytes]) -> str:
+def kill(process: Program[bytes]) -> str:
     """Kill a program, and return the last thing that it said."""
     with process:
         said, _ = process.communicate(b"\n", timeout=60)

@@ -17,13 +17,14 @@ import pytest
 from kvdict.journal import Journal
 from tests.journal.support import ENVIRONMENT, NAMESPACE, ROOT
 from tests.journal.writer import operations, outcome
+from tests.processes import Program
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
 
 @pytest.fixture(scope="module")
-def writers() -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
+def writers() -> Iterator[Program[str]]:
+    with Program(
         [sys.executable, "-m", "tests.journal.writer"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=ENVIRONMENT,
     ) as program:  # fmt: skip
@@ -32,9 +33,7 @@ def writers() -> Iterator[subprocess.Popen[str]]:
     assert program.returncode == 0
 
 
-def write_until_killed(
-    program: subprocess.Popen[str], how: str, acknowledgements: int
-) -> Counter[int]:
+def write_until_killed(program: Program[str], how: str, acknowledgements: int) -> Counter[int]:
     """Have a writer killed after so many acknowledgements or a few more; count each thread's."""
     assert program.stdin
     assert program.stdout
@@ -51,7 +50,7 @@ def write_until_killed(
     raise AssertionError("the writers ended")
 
 
-def check_rounds(program: subprocess.Popen[str], path: Path, rounds: int, seed: int) -> None:
+def check_rounds(program: Program[str], path: Path, rounds: int, seed: int) -> None:
     chance = random.Random(seed)
     state: dict[str, Any] = {}
     base = 0
@@ -95,7 +94,7 @@ def assert_is_possible(
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_what_was_acknowledged_survives_a_kill(
-    writers: subprocess.Popen[str], tmp_path: Path, kind: str
+    writers: Program[str], tmp_path: Path, kind: str
 ) -> None:
     check_rounds(writers, tmp_path / "journal" if kind == "file" else tmp_path, 20, seed=1)
 
@@ -103,6 +102,6 @@ def test_what_was_acknowledged_survives_a_kill(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_what_was_acknowledged_survives_two_hundred_kills(
-    writers: subprocess.Popen[str], tmp_path: Path, kind: str
+    writers: Program[str], tmp_path: Path, kind: str
 ) -> None:
     check_rounds(writers, tmp_path / "journal" if kind == "file" else tmp_path, 200, seed=2)

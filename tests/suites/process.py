@@ -16,6 +16,7 @@ import pytest
 
 from kvdict.emulator import Server
 from tests.conftest import ACCOUNT
+from tests.processes import Program
 
 APART = Path(__file__).parent / "apart"
 MODES: dict[str, dict[str, Any]] = {
@@ -30,13 +31,11 @@ EACH = [
     for mode in MODES
 ]
 
-Runs = dict[str, "subprocess.Popen[str]"]
+Runs = dict[str, Program[str]]
 
 
 @contextmanager
-def running(
-    request: pytest.FixtureRequest, begin: Callable[[str], subprocess.Popen[str]]
-) -> Iterator[Runs]:
+def running(request: pytest.FixtureRequest, begin: Callable[[str], Program[str]]) -> Iterator[Runs]:
     """Begin the modes that the module's tests ask for all at once, as mostly they sleep."""
     mine = [
         item for item in request.session.items
@@ -54,12 +53,12 @@ def running(
 
 def start(
     suites: str, mode: str, server: Server, *, folder: Path = APART, **environment: str
-) -> subprocess.Popen[str]:
+) -> Program[str]:
     """Start pytest on a module of `apart`, in this folder, with a namespace of its own."""
     root = server.url.removesuffix("/client/v4")
     where = f"kv+{root}/{ACCOUNT}/{suites}-{mode}"
     options = json.dumps({"where": where, "create": True, **MODES[mode]})
-    return subprocess.Popen(
+    return Program(
         [sys.executable, "-W", "error", "-m", "pytest", "-q", "--tb=short", "-c", os.devnull,
          f"--rootdir={APART}", f"--confcutdir={APART}", "-p", "no:cacheprovider",
          "-p", "no:randomly", "-W", "error",
@@ -69,7 +68,7 @@ def start(
     )  # fmt: skip
 
 
-def passed(run: subprocess.Popen[str]) -> int:
+def passed(run: Program[str]) -> int:
     """Return how many tests passed, after the end; AssertionError if any did not."""
     out, errors = run.communicate(timeout=300)
     summary = re.fullmatch(r"(\d+) passed in .*", (out.splitlines() or [""])[-1])

@@ -12,6 +12,7 @@ import pytest
 
 from kvdict.emulator import Server
 from tests.conftest import ACCOUNT
+from tests.processes import Program
 
 from . import needs, source
 from .process import EACH, MODES, Runs, running
@@ -27,9 +28,9 @@ CULLING = {"test_cull", "test_zero_cull", "test_cull_delete_when_store_empty"}
 def runs(request: pytest.FixtureRequest, server: Server) -> Iterator[Runs]:
     root = server.url.removesuffix("/client/v4")
 
-    def begin(mode: str) -> subprocess.Popen[str]:
+    def begin(mode: str) -> Program[str]:
         options = json.dumps({**MODES[mode], "create": True})
-        return subprocess.Popen(
+        return Program(
             [sys.executable, "-W", "error", str(RUNNER), str(source("django")),
              f"kv+{root}/{ACCOUNT}/django-{mode}", options],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

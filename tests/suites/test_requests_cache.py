@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 from collections.abc import Iterator
 
@@ -11,6 +10,7 @@ from httpbin import app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from kvdict.emulator import Server
+from tests.processes import Program
 
 from . import needs, source
 from .process import EACH, Runs, passed, running, start
@@ -39,7 +39,7 @@ def httpbin() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def runs(request: pytest.FixtureRequest, server: Server, httpbin: str) -> Iterator[Runs]:
-    def begin(mode: str) -> subprocess.Popen[str]:
+    def begin(mode: str) -> Program[str]:
         """Start it in the folder whose package `tests` is that of requests-cache."""
         folder = source("requests-cache")
         return start("requests_cache_suites", mode, server, folder=folder, HTTPBIN_URL=httpbin)
