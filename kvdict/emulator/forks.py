@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -19,6 +20,8 @@ class Forkable(Protocol):
 
 _watched: WeakValueDictionary[int, Forkable] = WeakValueDictionary()
 _resting: list[Forkable] = []
+_forking = threading.RLock()
+"""Held during a fork: of two threads that fork at once, one waits for the other."""
 
 
 def watch(holder: Forkable) -> None:
@@ -27,6 +30,7 @@ def watch(holder: Forkable) -> None:
 
 
 def _before() -> None:
+    _forking.acquire()
     for reference in _watched.valuerefs():
         holder = reference()
         if holder is not None:
@@ -37,6 +41,7 @@ def _before() -> None:
 def _after(child: bool) -> None:
     while _resting:
         _resting.pop().after_fork(child)
+    _forking.release()
 
 
 if hasattr(os, "register_at_fork"):

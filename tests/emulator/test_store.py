@@ -16,6 +16,7 @@ import pytest
 
 from kvdict.emulator import Store, StoreError
 from kvdict.emulator.files import SCHEMA
+from kvdict.emulator.forks import watch
 from kvdict.emulator.store import MissingNamespaceError, Pair
 from tests.processes import Program
 
@@ -508,6 +509,31 @@ def test_a_fork_while_others_write_leaves_no_lock_held(store: Store, space: str)
         for thread in threads:
             thread.join()
     assert len(store.keys(ACCOUNT, space, limit=100)) == 11
+
+
+def test_of_two_threads_that_fork_at_once_one_waits() -> None:
+    """Else the first, done, would release what the second has just locked."""
+    second_came = threading.Event()
+    overlaps: list[bool] = []
+
+    class Holder:
+        def before_fork(self) -> None:
+            if second.ident is None:
+                second.start()
+                overlaps.append(second_came.wait(0.2))
+            else:
+                second_came.set()
+
+        def after_fork(self, child: bool) -> None:
+            pass
+
+    second = threading.Thread(target=in_child, args=(lambda: True,))
+    holder = Holder()
+    watch(holder)
+    assert in_child(lambda: True)
+    second.join()
+    assert overlaps == [False]
+    assert second_came.is_set()
 
 
 def test_a_store_in_memory_is_a_childs_own_after_a_fork() -> None:
