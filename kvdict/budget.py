@@ -29,12 +29,6 @@ TOLD = 1.0
 log = logging.getLogger("kvdict")
 
 
-class _Mine(threading.local):
-    """How many requests this thread has under way."""
-
-    in_flight = 0
-
-
 class RateBudget:
     """How many requests the service still takes, learnt from its `Ratelimit` headers.
 
@@ -58,8 +52,7 @@ class RateBudget:
         self._left = 0
         self._reset_at = -math.inf
         self._blocked_until = -math.inf
-        self._in_flight = 0
-        self._mine = _Mine()
+        self._flying: dict[object, threading.Thread] = {}
         self._metered = True
         self._starts: deque[float] = deque(maxlen=per_second or 1)
 
@@ -76,7 +69,7 @@ class RateBudget:
                 return None
             if self._clock() >= self._reset_at:
                 return self._limit
-            return max(0, self._left - self._in_flight)
+            return max(0, self._left - self.in_flight)
 
     @property
     def resets_in(self) -> float | None:
@@ -86,20 +79,20 @@ class RateBudget:
     @property
     def in_flight(self) -> int:
         """Return how many requests are under way, those of other users of the token included."""
-        return self._in_flight
+        return len(self._flying)
 
-    def acquire(self, max_wait: float) -> float | None:
+    def acquire(self, max_wait: float, request: object = None) -> float | None:
         """Take one request off the allowance, waiting for it at most `max_wait` seconds.
 
-        Return None, or at once the seconds that it would take if those are more.
+        Return None, or at once the seconds that it would take if those are more. Who may be
+        interrupted gives the `request` a name, and releases it by that whatever happens.
         """
         deadline = self._clock() + max_wait
         while True:
             with self._changed:
                 delay = self._delay()
                 if delay == 0:
-                    self._in_flight += 1
-                    self._mine.in_flight += 1
+                    self._flying[request or object()] = threading.current_thread()
                     self._starts.append(self._clock())
                     return None
                 left = deadline - self._clock()
@@ -114,11 +107,16 @@ class RateBudget:
                 log.info("the request allowance is spent; waiting %.0f s for more", delay)
             self._sleep(delay)
 
-    def release(self, headers: Mapping[str, str] | None) -> None:
-        """Learn from the headers of the answer, None if there was none."""
+    def release(self, headers: Mapping[str, str] | None, request: object = None) -> None:
+        """Learn from the headers of the answer, None if there was none.
+
+        It ends the named request, if that was begun; without a name, the last one.
+        """
         with self._changed:
-            self._in_flight = max(0, self._in_flight - 1)
-            self._mine.in_flight = max(0, self._mine.in_flight - 1)
+            if request:
+                self._flying.pop(request, None)
+            elif self._flying:
+                self._flying.popitem()
             if headers is not None:
                 self._learn(headers)
             self._changed.notify_all()
@@ -132,8 +130,7 @@ class RateBudget:
     def start_again(self) -> None:
         """Forget what is under way: in a forked child, where nobody will tell how that ended."""
         self._changed = threading.Condition()
-        self._in_flight = 0
-        self._mine = _Mine()
+        self._flying = {}
 
     def _delay(self) -> float | None:
         """Return the seconds until a request may go; None: when an answer comes."""
@@ -144,7 +141,7 @@ class RateBudget:
             return self._pace(now)
         if self._limit is None or now >= self._reset_at:
             return None if self._others_in_flight() else self._pace(now)
-        if self._left - self._in_flight > math.floor(self._limit * KEPT_BACK):
+        if self._left - self.in_flight > math.floor(self._limit * KEPT_BACK):
             return self._pace(now)
         return None if self._others_in_flight() else self._reset_at - now
 
@@ -153,7 +150,8 @@ class RateBudget:
 
         A signal or logging handler may ask while the request that it interrupted is under way.
         """
-        return self._in_flight > self._mine.in_flight
+        me = threading.current_thread()
+        return any(thread is not me for thread in self._flying.values())
 
     def _pace(self, now: float) -> float:
         if self._per_second is None or len(self._starts) < self._per_second:

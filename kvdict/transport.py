@@ -136,9 +136,9 @@ class Transport:
         renewed = False
         told_at = started
         for attempt in count():
-            waited = min(self._take_allowance(request, deadline + spare), spare)
+            waited, outcome = self._try(request, deadline + spare)
+            waited = min(waited, spare)
             deadline, spare = deadline + waited, spare - waited
-            outcome = self._try(request)
             if isinstance(outcome, Answer):
                 return outcome
             if self._asks_for_new_token(outcome) and not renewed:
@@ -213,12 +213,26 @@ class Transport:
             self._settings = dict(merge(self.base_url, {}, True, None, None))
             self._settings.pop("stream", None)
 
-    def _take_allowance(self, request: Request, deadline: float) -> float:
-        """Take one request off the allowance; return how long that had to be waited for."""
+    def _try(self, request: Request, deadline: float) -> tuple[float, Answer | KVError]:
+        """Return how long allowance was waited for, and what became of the attempt."""
+        answer, attempt = None, object()
+        waited = 0.0
+        try:
+            waited = self._take_allowance(request, deadline, attempt)
+            answer = self._attempt(request)
+            return waited, answer.refusal() or answer
+        except TransportError as error:
+            return waited, error
+        finally:
+            if self.metered:
+                self.budget.release(answer.headers if answer else None, attempt)
+
+    def _take_allowance(self, request: Request, deadline: float, attempt: object) -> float:
+        """Take one attempt off the allowance; return how long that had to be waited for."""
         if not self.metered:
             return 0.0
         before = self._monotonic()
-        needed = self.budget.acquire(deadline - before)
+        needed = self.budget.acquire(deadline - before, attempt)
         if needed is not None:
             error = RateLimitError(
                 f"{request.method} {request.path}: not sent: the request allowance is spent for"
@@ -230,17 +244,6 @@ class Transport:
             error.retry_after = needed
             raise error
         return self._monotonic() - before
-
-    def _try(self, request: Request) -> Answer | KVError:
-        answer = None
-        try:
-            answer = self._attempt(request)
-            return answer.refusal() or answer
-        except TransportError as error:
-            return error
-        finally:
-            if self.metered:
-                self.budget.release(answer.headers if answer else None)
 
     def _attempt(self, request: Request) -> Answer:
         prepared = self._prepare(request)

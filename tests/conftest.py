@@ -22,6 +22,8 @@ HOMES = (
     "memory", "file", "served", "through", "buffered", "journaled", "stale",
     "cached", "cached-stale", "cached-journaled",
 )  # fmt: skip
+AMPLE = 1_000_000, 300.0
+"""An allowance that all tests together do not spend: who heeds it would wait for the next."""
 SCRUBBED = ("CLOUDFLARE_", "KVDICT_", "CF_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 settings.register_profile("any machine", deadline=None)
@@ -76,7 +78,7 @@ def collector_rests() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     store = Store(None)
-    with serve(Emulator(store)) as running:
+    with serve(Emulator(store, knobs=Knobs(rate_limit=AMPLE))) as running:
         yield running
     store.close()
 
@@ -85,7 +87,7 @@ def server() -> Iterator[Server]:
 def stale_server() -> Iterator[Server]:
     """Serve as KV does on a bad day: reads, listings and misses lag by half a minute."""
     store = Store(None)
-    knobs = Knobs(stale_reads=30, list_lag=30, cache_misses=30)
+    knobs = Knobs(stale_reads=30, list_lag=30, cache_misses=30, rate_limit=AMPLE)
     with serve(Emulator(store, knobs=knobs)) as running:
         yield running
     store.close()

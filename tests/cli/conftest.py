@@ -19,6 +19,7 @@ import pytest
 
 import kvdict
 from kvdict.emulator import Emulator, Knobs, Server, Store, serve
+from tests.conftest import AMPLE
 from tests.processes import Program
 
 ACCOUNT = "a" * 32
@@ -159,7 +160,7 @@ def shell(environment: dict[str, str], tmp_path: Path) -> Callable[[str], Ran]:
 def bearing() -> Iterator[Server]:
     """Serve with a token that has to be borne."""
     store = Store(None)
-    with serve(Emulator(store, token=TOKEN)) as running:
+    with serve(Emulator(store, token=TOKEN, knobs=Knobs(rate_limit=AMPLE))) as running:
         yield running
     store.close()
 

@@ -536,3 +536,19 @@ def test_a_signal_handler_may_ask_wherever_it_interrupts(
         signal.signal(signal.SIGUSR1, before)
     assert len(inner) == 12
     assert client.transport.budget.remaining == 1000
+
+
+def test_an_interrupt_just_before_a_request_is_sent_leaves_nothing_under_way(time: Time) -> None:
+    """Else all other threads would wait for its answer, once the window has ended."""
+    sending = transport_on(time, max_wait=2)
+    sending.budget._starts = Interrupted()  # type: ignore[assignment]  # taken, and not yet sent
+    with pytest.raises(KeyboardInterrupt):
+        sending.send(ASK)
+    assert sending.budget.in_flight == 0
+
+
+class Interrupted(list[float]):
+    """Raises an interrupt where the request's start is noted."""
+
+    def append(self, _start: float) -> None:
+        raise KeyboardInterrupt
