@@ -33,6 +33,11 @@ class Codec(Protocol[T]):
         ...
 
 
+PLAIN = (str, int, float, type(None))
+"""What holds no other values."""
+BYTES_LIKE = (bytes, bytearray, memoryview)
+
+
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
@@ -53,7 +58,7 @@ class JSONCodec:
     def dumps(self, value: Any, /) -> bytes:
         """Return the value as JSON; ValueError or TypeError if it has no JSON of its own."""
         text = self._encode(value)
-        if not isinstance(value, str | int | float | None):
+        if not isinstance(value, PLAIN):
             _refuse_other_keys(value)
         try:
             return text.encode()
@@ -101,7 +106,7 @@ class BytesCodec:
 
     def dumps(self, value: bytes, /) -> bytes:
         """Return the bytes."""
-        if not isinstance(value, bytes | bytearray | memoryview):
+        if not isinstance(value, BYTES_LIKE):
             raise TypeError(f"it is {type(value).__name__}, not bytes")
         return bytes(value)
 

@@ -42,7 +42,12 @@ class Turns:
                     self._disturbed.pop(key, None)
 
     def disturb(self, keys: Iterable[str]) -> None:
-        """Let those who are at one of the keys know that a bulk call has written it."""
+        """Let those who are at one of the keys know that it was written meanwhile.
+
+        Called behind the write: who takes a turn after a look without the lock sees that.
+        """
+        if not self._users:
+            return
         with self._lock:
             if self._users:
                 self._disturbed.update(key for key in keys if key in self._users)
