@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from os import PathLike
 from typing import Literal
 
@@ -23,7 +24,7 @@ from kvdict.writes import Write
 OVERHEAD = 60
 """Bytes of a pair in a bulk body beside its key and value, and of a change in memory, about."""
 AT_ONCE = 256
-"""Names of own keys that a listing takes at a time."""
+"""Own keys that a listing, or an answer, takes at a time: writers wait for the lock no longer."""
 PENDING_BODIES = 8
 """How many times max_bytes may be pending before a writer waits."""
 
@@ -210,33 +211,29 @@ class WriteBuffer:
 
     def add(self, key: str, write: Write | None) -> Change:
         """Take a write, or a deletion, in place of what was pending for the key."""
-        size = len(key) + (len(write.data) if write else 0) + OVERHEAD
         with self.lock:
             if self._is_closed:
                 raise ClosedError("the namespace was closed; this write was not taken")
-            self.number += 1
+            change = self._new(key, write)
             older = self.pending.get(key)
             if older:
-                change = Change(key, write, self.number, older.first, older.since, size)
+                change.first, change.since = older.first, older.since
                 self.pending_bytes -= older.size
-            else:
-                change = Change(key, write, self.number, self.number, self.clock(), size)
-                self._names.add(key)
             self.pending[key] = change
-            self.pending_bytes += size
+            self.pending_bytes += change.size
             self.touched(key)
             return change
 
     def begin(self, key: str, write: Write | None) -> Change:
         """Take a write that is sent at once: it is sealed, and under no newer one."""
-        size = len(key) + (len(write.data) if write else 0) + OVERHEAD
         with self.lock:
-            self.number += 1
-            change = Change(key, write, self.number, self.number, self.clock(), size)
-            self.sealed[key] = change
-            self._names.add(key)
+            change = self.sealed[key] = self._new(key, write)
             self.touched(key)
             return change
+
+    def remember(self, writes: Iterable[tuple[str, Write | None]]) -> None:
+        """Let writes settle that the service has taken past this buffer."""
+        self.accepted(self._new(key, write) for key, write in writes)
 
     def replace(self, key: str, seen: Change | None, write: Write | None) -> Change | None:
         """Take the write only if the key's change is still the one that was seen, else None."""
@@ -322,24 +319,38 @@ class WriteBuffer:
                 least = min(least, hold.until if hold else now)
         return max(0.0, least - now) if least < math.inf else 0.0
 
-    def accepted(self, change: Change, keep_for: float = 0.0, hold_for: float = 0.0) -> None:
-        """Let a sealed change settle; the next write of its key waits for the interval.
+    def accepted(
+        self,
+        changes: Iterable[Change],
+        keep_for: Callable[[Change], float] | None = None,
+        hold_for: float = 0.0,
+    ) -> None:
+        """Let sealed changes settle; the next write of their keys waits for the interval.
 
-        `hold_for` stands in for a shorter interval, `keep_for` for a shorter settling.
+        `hold_for` stands in for a shorter interval, `keep_for` of each for a shorter settling.
         """
-        now = self.clock()
         interval, settle = max(self.key_interval or 0.0, hold_for), self.settle or 0.0
-        with self.lock:
-            if interval:
-                self._held[change.key] = Hold(now + interval)
-            self._settling.add(change, now + max(settle, keep_for))
-            self._unseal(change)
-            for known in self.listeners:
-                listener = known()
-                if listener is not None:
+        rest = iter(changes)
+        while some := list(islice(rest, AT_ONCE)):
+            now = self.clock()
+            hold = Hold(now + interval)
+            with self.lock:
+                for change in some:
+                    if interval:
+                        self._held[change.key] = hold
+                    longer = keep_for(change) if keep_for else 0.0
+                    self._settling.add(change, now + max(settle, longer))
+                    self._unseal(change)
+                self._tell_accepted(some)
+                if not settle or self._settling.size > self.settle_bytes:
+                    self._let_go()
+
+    def _tell_accepted(self, changes: list[Change]) -> None:
+        for known in self.listeners:
+            listener = known()
+            if listener is not None:
+                for change in changes:
                     listener.accepted(change)
-            if not settle or self._settling.size > self.settle_bytes:
-                self._let_go()
 
     def give_back(self, changes: Iterable[Change], *, unknown_for: float = 0.0) -> None:
         """Make sealed changes pending again, unless a newer write of the key has come.
@@ -374,6 +385,13 @@ class WriteBuffer:
         with self.lock:
             both = [*self.sealed.values(), *self.pending.values()]
             return list(dict.fromkeys(change.key for change in both if change.first <= number))
+
+    def _new(self, key: str, write: Write | None) -> Change:
+        size = len(key) + (len(write.data) if write else 0) + OVERHEAD
+        with self.lock:
+            self.number += 1
+            self._names.add(key)
+            return Change(key, write, self.number, self.number, self.clock(), size)
 
     def _unseal(self, change: Change) -> None:
         if self.sealed.get(change.key) is change:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kvdict.answers import too_much
@@ -124,8 +125,7 @@ class Delivery:
         clock = self._client.transport.clock
         unsuccessful = set(result.unsuccessful_keys)
         accepted = [parcel.change for parcel in part if parcel.key not in unsuccessful]
-        for change in accepted:
-            self._buffer.accepted(change, lives_on(change, clock), hold_for)
+        self._buffer.accepted(accepted, partial(lives_on, clock), hold_for)
         self._forget(accepted)
         again = [parcel for parcel in part if parcel.key in unsuccessful]
         if again:
@@ -182,6 +182,6 @@ def narrow(part: Sequence[Parcel], text: str) -> list[Sequence[Parcel]]:
     return [part[middle:], part[:middle]]
 
 
-def lives_on(change: Change, clock: ServiceClock) -> float:
+def lives_on(clock: ServiceClock, change: Change) -> float:
     """Return the seconds for which the service keeps a pair whose own time is nearly over."""
     return MIN_TTL + 1.0 if change.left(clock) < MIN_TTL else 0.0

@@ -200,7 +200,7 @@ class WritePath:
                 self._buffer.drop(change)
             raise
         if change:
-            self._buffer.accepted(change)
+            self._buffer.accepted([change])
         else:
             self._buffer.touched(key)  # somebody may have begun to read ahead meanwhile
 
@@ -213,6 +213,5 @@ class WritePath:
     def _remember(self, items: Iterable[PackedWrite | Deletion]) -> None:
         """Let accepted writes of a bulk call settle, and be seen by who is at one of their keys."""
         self._turns.disturb(item.key for item in items)
-        for item in items if self._is_watched else ():
-            write = item.write if isinstance(item, PackedWrite) else None
-            self._buffer.accepted(self._buffer.begin(item.key, write))
+        if self._is_watched:
+            self._buffer.remember((item.key, item.write) for item in items)

@@ -46,6 +46,7 @@ class Deletion:
     """The deletion of a key."""
 
     __slots__ = ("key", "size")
+    write = None
 
     def __init__(self, key: str) -> None:
         self.key = key

@@ -769,7 +769,7 @@ class TestByItself:
         assert not buffer.is_full
         buffer.add("b", None)
         assert buffer.is_full
-        buffer.accepted(sealed)
+        buffer.accepted([sealed])
         assert not buffer.is_full
 
     def test_it_is_full_when_eight_times_max_bytes_wait(self, alone: Any) -> None:
@@ -800,7 +800,7 @@ class TestByItself:
         buffer.add("k", None)
         buffer.add("other", None)
         assert [change.key for change in buffer.seal(everything=True)] == ["other"]
-        buffer.accepted(first)
+        buffer.accepted([first])
         assert buffer.held_for() == 2
         now[0] += 1.5
         assert buffer.seal(everything=True) == []
@@ -816,10 +816,10 @@ class TestByItself:
         buffer = alone(key_interval=1, settle=5)
         buffer.add("k", None)
         (first,) = buffer.seal(everything=True)
-        buffer.accepted(first, keep_for=10, hold_for=20)
+        buffer.accepted([first], lambda _: 10, hold_for=20)
         buffer.add("j", None)
         (second,) = buffer.seal(everything=True)
-        buffer.accepted(second, keep_for=1, hold_for=0.5)
+        buffer.accepted([second], lambda _: 1, hold_for=0.5)
         now[0] += 4.5
         assert buffer.get("k") is first
         assert buffer.get("j") is second
@@ -859,7 +859,7 @@ class TestByItself:
             assert buffer.seal(everything=True) == [change]
             assert buffer.get("k") is change
             assert "k" in buffer
-            buffer.accepted(change)
+            buffer.accepted([change])
             assert buffer.get("k") is change
             assert len(buffer) == 1
         assert "other" not in buffer
@@ -876,7 +876,7 @@ class TestByItself:
         assert buffer.waiting_up_to(later.number) == ["k", "other"]
         assert buffer.stands_for(first)
         for change in changes:
-            buffer.accepted(change)
+            buffer.accepted([change])
         assert not buffer.stands_for(first)
         assert buffer.stands_for(later)
         assert buffer.waiting_up_to(first.number) == []
@@ -940,12 +940,12 @@ class TestByItself:
         for key in "abc":
             buffer.add(key, Write(key, b"x" * 64))
             (change,) = buffer.seal(everything=True)
-            buffer.accepted(change)
+            buffer.accepted([change])
         assert [key for key in "abc" if key in buffer] == ["b", "c"]
         assert buffer.settled_early == 1
         buffer.forget("b")
         buffer.add("d", Write("d", b"x" * 64))
-        buffer.accepted(*buffer.seal(everything=True))
+        buffer.accepted(buffer.seal(everything=True))
         assert [key for key in "abcd" if key in buffer] == ["c", "d"]
         assert buffer.settled_early == 1
 
@@ -953,7 +953,7 @@ class TestByItself:
         buffer = alone(settle=100, settle_bytes=1100)
         for key in "akkkk":
             buffer.add(key, None)
-            buffer.accepted(*buffer.seal(everything=True))
+            buffer.accepted(buffer.seal(everything=True))
         assert "a" in buffer
         assert len(buffer) == 2
         assert buffer.settled_early == 0
@@ -961,7 +961,7 @@ class TestByItself:
     def test_nothing_settles_where_nothing_is_to(self, alone: Any) -> None:
         buffer = alone(settle=0)
         buffer.add("k", None)
-        buffer.accepted(*buffer.seal(everything=True))
+        buffer.accepted(buffer.seal(everything=True))
         assert len(buffer) == 0
 
     def test_one_that_is_kept_longer_does_not_keep_others_behind_it(
@@ -970,7 +970,7 @@ class TestByItself:
         buffer = alone(settle=5)
         for key, longer in (("a", 60), ("b", 0), ("c", 0)):
             buffer.add(key, None)
-            buffer.accepted(*buffer.seal(everything=True), keep_for=longer)
+            buffer.accepted(buffer.seal(everything=True), lambda _: longer)
         now[0] += 5
         assert len(buffer) == 3
         buffer.seal(everything=True)
@@ -996,7 +996,7 @@ class TestByItself:
         del gone
         gc.collect()
         change = buffer.add("k", None)
-        buffer.accepted(*buffer.seal(everything=True))
+        buffer.accepted(buffer.seal(everything=True))
         assert here.told == ["k", change]
         begun = buffer.begin("j", None)
         buffer.drop(begun)
@@ -1021,7 +1021,7 @@ class TestByItself:
     def test_who_lists_goes_on_seeing_what_was_settled(self, alone: Any, now: list[float]) -> None:
         buffer = alone(settle=5)
         change = buffer.add("k", None)
-        buffer.accepted(*buffer.seal(everything=True))
+        buffer.accepted(buffer.seal(everything=True))
         with buffer.reading():
             assert buffer.is_read
             with buffer.reading():
