@@ -69,6 +69,7 @@ class Flusher:
     def _renew(self) -> None:
         self._flushing = threading.RLock()
         self._thread: threading.Thread | None = None
+        self._waiting: threading.Thread | None = None
         self._last_round = -math.inf
         self._flying: dict[object, Chunk[Parcel]] = {}
 
@@ -98,19 +99,15 @@ class Flusher:
         buffer = self.buffer
         if exits.are_over:
             exits.flush_one(self)
-        elif not self._is_working or len(buffer.pending) <= 1 or buffer.is_due:
+        elif self._thread is None:
             self.wake()
-
-    @property
-    def _is_working(self) -> bool:
-        """Tell whether there is a thread, and nothing has ended it."""
-        thread = self._thread
-        return thread is not None and (thread.ident is None or thread.is_alive())
+        elif self._waiting and (len(buffer.pending) <= 1 or buffer.is_due):
+            self.wake()
 
     def wake(self) -> None:
         """Have the background thread look whether something is to be sent."""
         with self.buffer.changed:
-            if not self._is_working:
+            if self._thread is None:
                 self._start()
             else:
                 self.buffer.changed.notify_all()
@@ -185,16 +182,24 @@ class Flusher:
             thread.start()
         except RuntimeError:  # the interpreter is exiting: its exit handler flushes
             self._thread = None
+        except BaseException:  # an interrupt; if it runs after all, it sees that it is not wanted
+            self._thread = None
+            raise
 
     def _work(self) -> None:
         me = threading.current_thread()
-        while self._wait_for_work(me):
-            if self._flushing.acquire(timeout=1.0):
-                try:
-                    self._round()
-                finally:
-                    self._flushing.release()
-                self.outcomes.pass_on()
+        try:
+            while self._wait_for_work(me):
+                if self._flushing.acquire(timeout=1.0):
+                    try:
+                        self._round()
+                    finally:
+                        self._flushing.release()
+                    self.outcomes.pass_on()
+        finally:
+            with self.buffer.changed:
+                if self._thread is me:  # whatever ended it: the next write starts another
+                    self._thread = None
 
     def _wait_for_work(self, me: threading.Thread) -> bool:
         """Wait until a round is due; False if this thread is to end."""
@@ -204,7 +209,10 @@ class Flusher:
                 pause = self._due_in()
                 if pause == 0:
                     return True
+                self._waiting = me
                 woken = changed.wait(IDLE if pause is None else pause)
+                if self._waiting is me:  # else it is the thread that came after a stop
+                    self._waiting = None
                 if pause is None and not woken and not self.buffer.pending:
                     self._thread = None
             return False

@@ -49,7 +49,7 @@ class Outcomes:
     @property
     def is_told_here(self) -> bool:
         """Tell whether this thread is in the middle of a callback."""
-        return threading.get_ident() in self._telling
+        return bool(self._telling) and threading.get_ident() in self._telling
 
     # What the delivery says
 
