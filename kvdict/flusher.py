@@ -99,9 +99,9 @@ class Flusher:
         buffer = self.buffer
         if exits.are_over:
             exits.flush_one(self)
-        elif self._thread is None:
-            self.wake()
-        elif self._waiting and (len(buffer.pending) <= 1 or buffer.is_due):
+        elif self._thread is None or (
+            self._waiting and (len(buffer.pending) <= 1 or buffer.is_due)
+        ):
             self.wake()
 
     def wake(self) -> None:

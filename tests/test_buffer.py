@@ -970,7 +970,7 @@ class TestByItself:
         buffer = alone(settle=5)
         for key, longer in (("a", 60), ("b", 0), ("c", 0)):
             buffer.add(key, None)
-            buffer.accepted(buffer.seal(everything=True), lambda _: longer)
+            buffer.accepted(buffer.seal(everything=True), lambda _, longer=longer: longer)
         now[0] += 5
         assert len(buffer) == 3
         buffer.seal(everything=True)
