@@ -155,7 +155,7 @@ class WriteBuffer:
                 self._let_go()
                 settled = self._settling.changes.get(key)
                 if settled and (listing or settled.until > self.clock()):
-                    return settled.change
+                    return settled
             return change
 
     def __contains__(self, key: object) -> bool:

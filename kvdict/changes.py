@@ -17,7 +17,8 @@ class Change:
     """What is to become of a key: `write`, or its deletion where that is None.
 
     `number` grows with every write of the namespace; `first` and `since` are the number and the
-    time of the oldest write that it stands for: when the key began to wait.
+    time of the oldest write that it stands for: when the key began to wait. Once it is accepted
+    it goes on overlaying reads until the time `until`.
     """
 
     key: str
@@ -26,6 +27,7 @@ class Change:
     first: int
     since: float
     size: int
+    until: float = 0.0
 
     def left(self, clock: ServiceClock) -> float:
         """Return the seconds until the pair's deadline; infinite without one."""
@@ -46,14 +48,6 @@ class Change:
         if ends <= clock.now():
             return None
         return Entry(write.data, math.ceil(ends - ROUNDING), metadata)
-
-
-@dataclass(slots=True, eq=False)
-class Settled:
-    """An accepted change, which goes on overlaying reads until the time `until`."""
-
-    change: Change
-    until: float
 
 
 @dataclass(frozen=True, slots=True)

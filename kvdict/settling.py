@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from kvdict.changes import Change, Settled
+from kvdict.changes import Change
 
-IN_MEMORY = 450
+IN_MEMORY = 400
 """Bytes of memory that a settled change takes beside its key and value, about."""
 
 
@@ -17,21 +17,22 @@ class Settling:
     """
 
     def __init__(self) -> None:
-        self.changes: OrderedDict[str, Settled] = OrderedDict()
+        self.changes: OrderedDict[str, Change] = OrderedDict()
         self.size = 0
         self.early = 0
 
     def add(self, change: Change, until: float) -> None:
         """Take a change in until a time, in place of an older one of its key."""
         self.remove(change.key)
-        self.changes[change.key] = Settled(change, until)
+        change.until = until
+        self.changes[change.key] = change
         self.size += change.size + IN_MEMORY
 
     def remove(self, key: str) -> None:
         """Let go of what settles of a key, if anything does."""
         settled = self.changes.pop(key, None)
         if settled:
-            self.size -= settled.change.size + IN_MEMORY
+            self.size -= settled.size + IN_MEMORY
 
     def let_go(self, now: float, settle: float, most_bytes: int, *, is_read: bool) -> None:
         """Let the oldest leave if their time is over and nobody reads, or for want of room.
