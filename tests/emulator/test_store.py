@@ -349,6 +349,26 @@ def test_two_processes_share_a_file(path: Path, store: Store, space: str) -> Non
     assert len(store.keys(ACCOUNT, space, limit=1000)) == 900
 
 
+def test_large_values_are_not_in_the_way_of_others(path: Path, store: Store, space: str) -> None:
+    """With little memory to be had, which SQLite asks for to read a large value past a page."""
+    keys = [f"k{number:04d}" for number in range(2000)]
+    store.put_many(ACCOUNT, space, ((key, pair()) for key in keys))
+    for number in range(0, 2000, 200):
+        store.put(ACCOUNT, space, f"k{number:04d}-large", pair(b"x" * 10_000_000))
+    code = """if 1:
+        import sqlite3
+        store = Store(sys.argv[1])
+        sqlite3.connect(":memory:").execute("PRAGMA hard_heap_limit = 8000000")
+        keys = [f"k{number:04d}" for number in range(2000)]
+        for key in keys:
+            assert store.get(ACCOUNT, sys.argv[2], key).value == b"v"
+            store.put(ACCOUNT, sys.argv[2], key, Pair(b"w", None, None))
+        print(len(store.keys(ACCOUNT, sys.argv[2], limit=3000)))
+    """
+    with run(code, path, space) as process:
+        assert process.communicate(timeout=60)[0] == "2010\n"
+
+
 def test_two_processes_may_make_the_file_at_once(path: Path) -> None:
     code = """if 1:
         sys.stdin.readline()

@@ -15,7 +15,7 @@ from kvdict.journalfile import CHECKPOINT
 from kvdict.journalrows import Replay
 from kvdict.writes import Expiry, Write
 from tests.journal.conftest import Opener
-from tests.journal.support import NAMESPACE, deletion, put, shown
+from tests.journal.support import NAMESPACE, deletion, put, run, shown
 
 
 def reopened(journal: Journal, open_journal: Opener, **options: Any) -> Replay:
@@ -253,6 +253,32 @@ def test_a_checkpoint_without_need_does_nothing(open_journal: Opener, place: Pat
     before = place.read_bytes()
     journal.checkpoint()
     assert place.read_bytes() == before
+
+
+def test_large_values_are_not_in_the_way_of_others(tmp_path: Path) -> None:
+    """With little memory to be had, which SQLite asks for to read a large value past a page."""
+    said = run(
+        """
+import sqlite3
+journal = Journal(sys.argv[1], namespace=NAMESPACE)
+numbers = iter(range(1, 10**6))
+keys = [f"k{number:04d}" for number in range(1000)]
+for key in keys:
+    journal.record(put(next(numbers), key))
+for key in keys[::250]:
+    journal.record(put(next(numbers), f"{key}-large", b"x" * 20_000_000))
+journal.record(put(next(numbers), "k0000"))  # SQLite keeps the value that it was told last
+sqlite3.connect(":memory:").execute("PRAGMA hard_heap_limit = 16000000")
+changes = [put(next(numbers), key) for key in keys]
+for change in changes:
+    journal.record(change)
+journal.forget(changes)
+say(journal.pending)
+journal.close()
+""",
+        tmp_path / "journal",
+    )
+    assert said == [4]
 
 
 def test_writers_do_not_wait_for_thousands_of_forgotten_changes(open_journal: Opener) -> None:
