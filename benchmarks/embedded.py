@@ -18,6 +18,7 @@ from benchmarks.harness import (
     Row,
     Target,
     alternate,
+    at_most,
     compare,
     missing,
     optional,
@@ -30,6 +31,7 @@ KEYS = [f"user:{number:04d}" for number in range(1000)]
 VALUE = {"name": "Ada Lovelace", "mail": "ada@example.org", "visits": 36, "tags": ["a", "b"]}
 GETS, PUTS = 20, 5
 """In a round: about a millisecond, so that most rounds are not interrupted."""
+LARGE = 8
 GET_TARGET = Target(100e-6, "kvdict <= 100 µs")
 
 
@@ -41,6 +43,7 @@ def rows(quick: bool) -> Iterator[Row]:
         gets, puts = contenders(folder, stack)
         yield from _lines("embedded get", gets, GETS, rounds, GET_TARGET)
         yield from _lines("embedded put", puts, PUTS, rounds, None)
+        yield _beside_large(folder, stack, rounds)
 
 
 def _lines(
@@ -56,6 +59,20 @@ def _lines(
             row = compare(what, taken, name, scale=1 / count)
             yield replace(row, target=_text(target), met=_verdict(target, taken, count))
             target = None  # it is of kvdict alone: once is enough
+
+
+def _beside_large(folder: Path, stack: ExitStack, rounds: int) -> Row:
+    """Get small values of a file in which some of 25 MiB lie between them, and of one without."""
+    small, works = KEYS[:: len(KEYS) // GETS], {}
+    for name, large in ((KVDICT, LARGE), ("the same without", 0)):
+        kv = stack.enter_context(kvdict.open(folder / f"{large} large.db", codec="bytes"))
+        kv.update(dict.fromkeys(KEYS, b"small"))
+        for key in small[:large]:
+            kv[f"{key}-large"] = bytes(25 << 20)
+        works[name] = repeat(kv.__getitem__, small)
+    what, beside = f"embedded get beside {LARGE} values of 25 MiB", "the same without"
+    taken = alternate(works, rounds)
+    return compare(what, taken, beside, scale=1 / len(small), target=at_most(1.1))
 
 
 def _text(target: Target | None) -> str:
