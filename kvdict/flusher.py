@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from kvdict.buffer import WriteBuffer
 from kvdict.changes import Change
@@ -69,7 +69,7 @@ class Flusher:
     def _renew(self) -> None:
         self._flushing = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._waiting: threading.Thread | None = None
+        self._waits_for: Literal["a write", "time"] | None = None
         self._last_round = -math.inf
         self._flying: dict[object, Chunk[Parcel]] = {}
 
@@ -99,8 +99,10 @@ class Flusher:
         buffer = self.buffer
         if exits.are_over:
             exits.flush_one(self)
-        elif self._thread is None or (
-            self._waiting and (len(buffer.pending) <= 1 or buffer.is_due)
+        elif (
+            self._thread is None
+            or self._waits_for == "a write"
+            or (self._waits_for and buffer.is_due)
         ):
             self.wake()
 
@@ -209,10 +211,10 @@ class Flusher:
                 pause = self._due_in()
                 if pause == 0:
                     return True
-                self._waiting = me
+                self._waits_for = "a write" if pause is None else "time"
                 woken = changed.wait(IDLE if pause is None else pause)
-                if self._waiting is me:  # else it is the thread that came after a stop
-                    self._waiting = None
+                if self._thread is me:  # else it is another one that waits, or none
+                    self._waits_for = None
                 if pause is None and not woken and not self.buffer.pending:
                     self._thread = None
             return False

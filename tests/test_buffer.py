@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -1048,6 +1049,24 @@ class TestTheBackground:
         with kvdict.open("memory://", buffer=buffer) as kv:
             kv.update({str(number): number for number in range(10)})
             assert done.wait(30)
+
+    def test_an_idle_flusher_hears_of_two_writes_at_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each may see the other's, and take it for the one that wakes the flusher."""
+        monkeypatch.setattr("kvdict.flusher.IDLE", 3600)
+        flushed: queue.Queue[object] = queue.Queue()
+        with kvdict.open("memory://", buffer=WriteBuffer(max_age=0.01, on_flush=flushed.put)) as kv:
+            kv["first"] = 1
+            assert flushed.get(timeout=30)
+            flusher = kv._home_backing.flusher
+            while flusher._waits_for != "a write":
+                pass
+            kv.buffer.add("one", Write("one", b"1"))
+            kv.buffer.add("two", Write("two", b"2"))
+            flusher.notice()
+            flusher.notice()
+            assert flushed.get(timeout=30)
 
     def test_leaving_a_with_block_flushes_also_when_an_exception_passes(self) -> None:
         with kvdict.open("memory://exit") as watcher:
