@@ -34,7 +34,7 @@ from kvdict.journalfile import (
 )
 from kvdict.journallock import Lock
 from kvdict.journalrows import Replay, Row, merge_rows, row_of
-from kvdict.writer import name_some
+from kvdict.phrases import name_some
 
 SLICE = 200
 """Rows that are removed at a time, so that no writer waits for thousands of them."""

@@ -7,13 +7,14 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from functools import partial
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from kvdict.client import Client
 from kvdict.errors import FlushError, KVError
 from kvdict.flights import Flight, Slots
-from kvdict.limits import MAX_BULK_PAIRS, shorten
+from kvdict.limits import MAX_BULK_PAIRS
 from kvdict.models import BulkResult
+from kvdict.phrases import how_many, name_some
 from kvdict.writes import PackedWrite, Write
 
 CHUNK_BYTES = 10_000_000
@@ -24,8 +25,6 @@ SMALLEST_CHUNK_PAIRS = 100
 that come later."""
 INTERRUPTED = 5.0
 """Seconds that an interrupted call waits for what is under way; a second interrupt ends that."""
-NAMED = 5
-"""Keys that a message spells out."""
 
 
 class Item(Protocol):
@@ -295,7 +294,7 @@ def _not_stored(refused: Set[str], rest: Sequence[Sequence[Item]]) -> FlushError
 def _say_how_far(error: BaseException, done: int, lost: Iterable[str]) -> None:
     """Tell in the error what became of the writes before it."""
     keys = tuple(dict.fromkeys(lost))
-    text = f"{count(done)} accepted before" if done else "no other write was accepted"
+    text = f"{how_many(done)} accepted before" if done else "no other write was accepted"
     if keys:
         verb = "is" if len(keys) == 1 else "are"
         text += f", {len(keys)} {verb} not known to be stored: {name_some(keys)}"
@@ -306,16 +305,3 @@ def _say_how_far(error: BaseException, done: int, lost: Iterable[str]) -> None:
     elif done or keys:
         error.keys = keys  # type: ignore[attr-defined] # a foreign error names them the same way
         error.add_note(f"kvdict: {text}")
-
-
-def count(writes: int, verb: Literal["is", "was"] = "was") -> str:
-    """Return how many writes as a message says it, with its verb."""
-    if writes == 1:
-        return f"1 write {verb}"
-    return f"{writes} writes {'are' if verb == 'is' else 'were'}"
-
-
-def name_some(keys: Sequence[str], most: int = NAMED) -> str:
-    """Return the first of the keys, and how many more there are."""
-    named = ", ".join(shorten(key, 40) for key in keys[:most])
-    return f"{named} and {len(keys) - most} more" if len(keys) > most else named

@@ -31,8 +31,8 @@ PACKAGES = {
 }  # fmt: skip
 """The order of the modules in packages that have one."""
 ORDER = (
-    "version", "forks", "errors", "options", "models", "limits", "secret", "signing", "codecs",
-    "writes", "deadlines", "answers", "budget", "clock", "http", "transport", "client",
+    "version", "forks", "errors", "options", "models", "limits", "phrases", "secret", "signing",
+    "codecs", "writes", "deadlines", "answers", "budget", "clock", "http", "transport", "client",
     "flights", "reader", "writer", "home", "names", "changes", "settling", "buffer",
     "journalerrors",
     "journallock", "journalrows", "journalfile", "journalcheck", "journal", "exits", "turns",
