@@ -13,13 +13,13 @@ from typing import Any
 
 from kvdict.breaker import Breaker
 from kvdict.buffer import WriteBuffer
-from kvdict.config import open_home, open_in
+from kvdict.config import open_home, open_in, parse_namespace
 from kvdict.credentials import ACCOUNT_VARIABLE, BASE_URL_VARIABLE
 from kvdict.errors import AuthError, ConfigError, KVError, NotFoundError
 from kvdict.forks import renew_in_children
 from kvdict.namespace import KVNamespace
 from kvdict.secret import Secret
-from kvdict.where import Target, parse_where
+from kvdict.where import Target
 
 SHORTEST_TIMEOUT = 1.0
 """Seconds that an attempt has at least: a namespace far away needs some of it to answer."""
@@ -140,7 +140,7 @@ def share(
     unknown = sorted(options.keys() - {*FOR_THE_HOME, *FOR_THE_NAMESPACE})
     if unknown:
         raise ConfigError(f"unknown option {unknown[0]!r}; see kvdict.open and the backend's page")
-    target = _absolute(parse_where(where))
+    target = _absolute(parse_namespace(where))
     if isinstance(options.get("token"), str):
         options["token"] = Secret(options["token"])
     if isinstance(options.get("cache"), Mapping):
@@ -167,11 +167,10 @@ def close_all() -> None:
 
 
 def _absolute(target: Target) -> Target:
-    if target.kind == "file":
-        return replace(target, location=os.path.abspath(target.location))
-    if target.kind == "kv" and target.name is None:
-        raise ConfigError(f"{target} names an account and no namespace in it; add /TITLE")
-    return target
+    """Return the target, a file by a path that is the same from wherever it is opened."""
+    if target.kind != "file":
+        return target
+    return replace(target, location=os.path.abspath(target.location))
 
 
 def _open(
