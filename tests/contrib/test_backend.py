@@ -18,8 +18,9 @@ import pytest
 import kvdict
 from kvdict.contrib import shared
 from kvdict.contrib.backend import Backend, SignedPickle
+from kvdict.contrib.complaints import Complaints
 from kvdict.contrib.names import MARK
-from kvdict.contrib.shared import Complaints, Shared, close_all
+from kvdict.contrib.shared import Shared, close_all
 from kvdict.emulator import Emulator, Knobs, Server, Store, serve
 from kvdict.emulator.knobs import Fault
 from tests.conftest import ACCOUNT
