@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Literal
 
+from kvdict.bufferoptions import check_durability
 from kvdict.changes import Change
 from kvdict.errors import ClosedError, ConfigError, JournalError
 from kvdict.forks import renew_in_children
@@ -69,8 +70,7 @@ class Journal:
         max_age: float | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        if durability not in ("process", "power"):
-            raise ConfigError(f"durability is {durability!r}, expected 'process' or 'power'")
+        check_durability(durability)
         if max_age is not None and (isinstance(max_age, bool) or not max_age > 0):
             raise ConfigError(f"journal_max_age is {max_age!r}, expected seconds above 0, or None")
         self.namespace = namespace
