@@ -69,17 +69,14 @@ class WriteBuffer(BufferOptions):
     def listen(self, listener: Listener) -> None:
         """Tell somebody of all writes, as long as anybody else holds on to it."""
         with self.lock:
-            alive = [known for known in self.listeners if known() is not None]
-            self.listeners = (*alive, weakref.ref(listener))
+            self.listeners = tuple(map(weakref.ref, [*self._listening(), listener]))
 
     def touched(self, key: str) -> None:
         """Tell those who remember what was read that the key is, or may be, another now."""
         if self.listeners:
             with self.lock:
-                for known in self.listeners:
-                    listener = known()
-                    if listener is not None:
-                        listener.written(key)
+                for listener in self._listening():
+                    listener.written(key)
 
     def start_again(self) -> None:
         """Be empty, with a lock of its own: at first, and in a forked child."""
@@ -294,16 +291,11 @@ class WriteBuffer(BufferOptions):
                     longer = keep_for(change) if keep_for else 0.0
                     self._settling.add(change, now + max(settle, longer))
                     self._unseal(change)
-                self._tell_accepted(some)
+                for listener in self._listening():
+                    for change in some:
+                        listener.accepted(change)
                 if not settle or self._settling.size > self.settle_bytes:
                     self._let_go()
-
-    def _tell_accepted(self, changes: list[Change]) -> None:
-        for known in self.listeners:
-            listener = known()
-            if listener is not None:
-                for change in changes:
-                    listener.accepted(change)
 
     def give_back(self, changes: Iterable[Change], *, unknown_for: float = 0.0) -> None:
         """Make sealed changes pending again, unless a newer write of the key has come.
@@ -345,6 +337,9 @@ class WriteBuffer(BufferOptions):
             self.number += 1
             self._names.add(key)
             return Change(key, write, self.number, self.number, self.clock(), size)
+
+    def _listening(self) -> list[Listener]:
+        return [listener for known in self.listeners if (listener := known()) is not None]
 
     def _unseal(self, change: Change) -> None:
         if self.sealed.get(change.key) is change:
