@@ -21,7 +21,7 @@ PACKAGES = {
         "report", "records", "table", "seen", "paths", "draft", "state", "filenames",
         "interrupts", "writers", "lines", "jsontext", "wrangler", "folder", "formats", "inventory",
         "namespaces", "pace", "work", "frontier", "exporting", "importing", "copying",
-        "comparing", "syncing", "__init__",
+        "comparing", "syncing", "clearing", "__init__",
     ),
     "cli": (
         "words", "output", "failures", "retries", "questions", "opening", "command", "progress",
