@@ -261,6 +261,7 @@ def test_a_folder_leads_nowhere_else_and_names_what_is_wrong(tmp_path: Path, nam
         assert raised.value.key == key
         report = transfer.import_(path, kv, skip_invalid=True)
         assert report.invalid == 1
+        assert str(raised.value).startswith(f"{report.left_out[0]}; ")
         assert b"secret" not in dict(kv.items()).values()
         assert everything(kv)["b"] == Entry(b"2", LATER, [1])
 
