@@ -6,7 +6,7 @@ import shlex
 
 import click
 
-from kvdict.cli.failures import Code, Failure
+from kvdict.cli.failures import Code, Failure, in_words
 from kvdict.cli.output import say
 from kvdict.cli.progress import Display
 from kvdict.cli.words import duration, many, size
@@ -47,7 +47,7 @@ def finish(verb: str, report: Report, display: Display) -> None:
         raise Failure(sentence, Code.PARTLY)
     say(sentence)
     for note in report.notes:
-        say(note)
+        say(in_words(note))
 
 
 def sync_sentence(report: SyncReport) -> str:

@@ -62,6 +62,21 @@ def test_a_missing_namespace_names_its_neighbours(cli: Cli, served: str) -> None
     assert ran.err.count("\n") == 1
 
 
+def test_an_id_that_no_namespace_has_says_how_to_list_them(cli: Cli, served: str) -> None:
+    ran = cli("ls", f"{served.rpartition('/')[0]}/{'0' * 32}")
+    assert ran.code == 3
+    assert "; look at the namespace's id: `kvdict namespaces list` lists what there is" in ran.err
+
+
+def test_where_no_state_can_be_kept_it_says_which_option_names_a_place(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "access", lambda _path, mode: mode != os.W_OK)
+    (tmp_path / "all").write_bytes(b'{"key":"k","value":"v"}\n')
+    assert run(["import", f"sqlite:///{tmp_path}/app.db", str(tmp_path / "all")]) == 0
+    assert capsys.readouterr().err.endswith(" is not writable; name a file with --state\n")
+
+
 def test_a_token_that_may_not_is_code_3(cli: Cli, served: str) -> None:
     ran = cli("ls", served, CLOUDFLARE_API_TOKEN="an0ther-t0ken-than-that")
     assert ran.code == 3
