@@ -11,9 +11,8 @@ from pathlib import Path
 
 import click
 
-from kvdict.cli.command import command, json_option, max_wait_option, prefix_option
+from kvdict.cli.command import command, json_option, max_wait_option, prefix_option, resume_options
 from kvdict.cli.failures import Code, Failure
-from kvdict.cli.files import resume_options
 from kvdict.cli.opening import KV, open_kv
 from kvdict.cli.output import paint, put_json, put_line, say, shown
 from kvdict.cli.progress import Display, has_bar
