@@ -52,7 +52,9 @@ about_options = options(
         metavar="T",
         help="When the key ends: epoch seconds, or 2030-01-31T12:00:00Z.",
     ),
-    click.option("--metadata", type=parse_json, metavar="JSON", help="Any JSON of 1,024 bytes."),
+    click.option(
+        "--metadata", type=parse_json, metavar="JSON", help="Any JSON of up to 1,024 bytes."
+    ),
 )
 """A time to live, an expiration, and metadata."""
 
