@@ -217,6 +217,9 @@ def test_of_several_secrets_the_first_signs_and_all_are_read() -> None:
     assert SignedPickle(["new"]).loads(new.dumps(1)) == 1
     with pytest.raises(ValueError, match="signature is wrong"):
         new.loads(SignedPickle(["foreign"]).dumps(1))
+    with pytest.raises(ValueError, match="signature"):
+        new.loads(SignedPickle(["old"], b"salt").dumps(1))
+    assert SignedPickle([b"saltold"]).loads(SignedPickle(["old"], b"salt").dumps(1)) == 1
     assert "old" not in repr(new)
     with pytest.raises(kvdict.ConfigError):
         SignedPickle("one")
