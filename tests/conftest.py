@@ -32,6 +32,11 @@ settings.load_profile("any machine")
 Opener = Callable[..., kvdict.KVNamespace[Any]]
 
 
+def account_of(server: Server, account: str = ACCOUNT) -> str:
+    """Return the WHERE of an account on a served emulator; behind a slash stands a title."""
+    return f"kv+{server.url.removesuffix('/client/v4')}/{account}"
+
+
 def pytest_configure() -> None:
     """Heed Ctrl-C, which a shell has what it runs in the background ignore."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -110,8 +115,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], s
             return f"sqlite:///{tmp_path}/{uuid.uuid4().hex}.db"
         server = "stale_server" if "stale" in home else "server"
         running: Server = request.getfixturevalue(server)
-        root = running.url.removesuffix("/client/v4")
-        return f"kv+{root}/{ACCOUNT}/test-{uuid.uuid4().hex}"
+        return f"{account_of(running)}/test-{uuid.uuid4().hex}"
 
     return name
 

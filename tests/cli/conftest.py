@@ -19,10 +19,9 @@ import pytest
 
 import kvdict
 from kvdict.emulator import Emulator, Knobs, Server, Store, serve
-from tests.conftest import AMPLE
+from tests.conftest import AMPLE, account_of
 from tests.processes import Program
 
-ACCOUNT = "a" * 32
 TOKEN = "t0ken-of-the-command-1f2e3d"
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-W", "error", "-m", "kvdict"]
@@ -192,10 +191,6 @@ def slow(tmp_path: Path) -> Iterator[tuple[Server, Knobs]]:
     with serve(Emulator(store, knobs=knobs)) as running:
         yield running, knobs
     store.close()
-
-
-def account_of(server: Server) -> str:
-    return f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}"
 
 
 def fill(where: str, pairs: dict[str, bytes]) -> None:

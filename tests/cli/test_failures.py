@@ -18,9 +18,10 @@ from kvdict.cli import run
 from kvdict.cli.failures import explain
 from kvdict.emulator import Knobs, Server
 from kvdict.emulator.knobs import Fault
+from tests.conftest import ACCOUNT, account_of
 from tests.processes import Program
 
-from .conftest import ACCOUNT, COMMAND, Gate, Ran, account_of, fill
+from .conftest import COMMAND, Gate, Ran, fill
 
 Cli = Callable[..., Ran]
 Shell = Callable[[str], Ran]

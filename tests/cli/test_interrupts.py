@@ -18,9 +18,10 @@ import pytest
 
 from kvdict.cli import run
 from kvdict.emulator import Knobs, Server
+from tests.conftest import account_of
 from tests.processes import Program
 
-from .conftest import COMMAND, Gate, Ran, account_of, contents, fill
+from .conftest import COMMAND, Gate, Ran, contents, fill
 
 Cli = Callable[..., Ran]
 
