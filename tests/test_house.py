@@ -33,15 +33,14 @@ PACKAGES = {
 ORDER = (
     "version", "forks", "errors", "options", "models", "limits", "phrases", "secret", "signing",
     "codecs", "writes", "deadlines", "answers", "budget", "clock", "http", "transport", "client",
-    "flights", "reader", "writer", "home", "names", "changes", "settling", "bufferoptions",
-    "buffer", "journalerrors", "journallock", "journalrows", "journalfile", "journalcheck",
-    "journal", "exits", "turns", "outcomes", "delivery", "flusher", "source", "cache", "breaker",
-    "readmany", "readthrough",
-    "asking", "renewals", "cachedreads", "listing", "ahead", "gate", "writepath", "backing",
-    "keyspace", "pairs", "views", "handle", "mapping", "edit", "argkeys", "remembered", "kept",
-    "memoize_async", "memoize", "namespace", "where", "credentials", "local", "config",
-    "account", "envelope", "anyshelf", "shelf", "dbmfiles", "shelve", "transfer", "cli",
-    "__main__", "__init__",
+    "flights", "reader", "convoy", "writer", "home", "names", "changes", "settling",
+    "bufferoptions", "buffer", "journalerrors", "journallock", "journalrows", "journalfile",
+    "journalcheck", "journal", "exits", "turns", "outcomes", "delivery", "flusher", "source",
+    "cache", "breaker", "readmany", "readthrough", "asking", "renewals", "cachedreads", "listing",
+    "ahead", "gate", "writepath", "backing", "keyspace", "pairs", "views", "handle", "mapping",
+    "edit", "argkeys", "remembered", "kept", "memoize_async", "memoize", "namespace", "where",
+    "credentials", "local", "config", "account", "envelope", "anyshelf", "shelf", "dbmfiles",
+    "shelve", "transfer", "cli", "__main__", "__init__",
 )  # fmt: skip
 
 
