@@ -49,7 +49,7 @@ class BufferOptions:
         self._check_journal()
 
     def _check_journal(self) -> None:
-        check_durability(self.durability)
+        check_journal(self.durability, self.journal_max_age)
         if self.journal is not None:
             if self.write_through:
                 raise ConfigError("what is written through needs no journal: it is never pending")
@@ -64,7 +64,9 @@ class BufferOptions:
             self.key_interval = 0.0 if local else 1.0
 
 
-def check_durability(durability: str) -> None:
-    """Raise ConfigError for a durability that there is not."""
+def check_journal(durability: str, max_age: float | None) -> None:
+    """Raise ConfigError for options that no journal can have."""
     if durability not in ("process", "power"):
         raise ConfigError(f"durability is {durability!r}, expected 'process' or 'power'")
+    if max_age is not None and (isinstance(max_age, bool) or not max_age > 0):
+        raise ConfigError(f"journal_max_age is {max_age!r}, expected seconds above 0, or None")

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Literal
 
-from kvdict.bufferoptions import check_durability
+from kvdict.bufferoptions import check_journal
 from kvdict.changes import Change
-from kvdict.errors import ClosedError, ConfigError, JournalError
+from kvdict.errors import ClosedError, JournalError
 from kvdict.forks import renew_in_children
 from kvdict.journalcheck import Damaged, read_rows, refuse_strangers
 from kvdict.journalerrors import failure, reported
@@ -70,9 +70,7 @@ class Journal:
         max_age: float | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        check_durability(durability)
-        if max_age is not None and (isinstance(max_age, bool) or not max_age > 0):
-            raise ConfigError(f"journal_max_age is {max_age!r}, expected seconds above 0, or None")
+        check_journal(durability, max_age)
         self.namespace = namespace
         self.durability = durability
         self.max_age = max_age

@@ -1140,8 +1140,10 @@ class TestTheBackground:
         ({"durability": "disk"}, "expected 'process' or 'power'"),
         ({"durability": "power"}, "name it: journal="),
         ({"journal_max_age": 60}, "name it: journal="),
+        ({"journal": "file", "journal_max_age": 0}, "seconds above 0, or None"),
+        ({"journal": "file", "write_through": True}, "never pending"),
     ],
 )
-def test_what_only_a_journal_can_do_is_refused_without_one(options: Any, says: str) -> None:
+def test_what_a_journal_cannot_do_or_nothing_else_can_is_refused(options: Any, says: str) -> None:
     with pytest.raises(kvdict.ConfigError, match=says):
         kvdict.WriteBuffer(**options)
