@@ -182,7 +182,7 @@ def _check_wanted(key: str) -> None:
     size = len(key.encode(errors="surrogatepass"))
     if size > MAX_KEY_BYTES:
         raise CauseError(414, 10030, f"Encoded length of {size} is too long")
-    check_key(key)
+    check_key(key)  # what is left to refuse is a lone surrogate
 
 
 def _shown(pair: Pair | None, form: str, *, detailed: bool) -> Any:

@@ -128,7 +128,7 @@ class Store:
         self, account: str, *, order: str, descending: bool, limit: int, offset: int
     ) -> list[Namespace]:
         """Return a page of the account's namespaces by "id" or "title"."""
-        column = {"id": "id", "title": "title"}[order]
+        column = {"id": "id", "title": "title"}[order]  # no other text becomes a part of SQL
         direction = "DESC" if descending else "ASC"
         query = f"{_SHOWN} ORDER BY {column} {direction} LIMIT ? OFFSET ?"
         with self._database.reading() as connection:
