@@ -18,7 +18,7 @@ from kvdict import errors
 PACKAGE = Path(kvdict.__file__).parent
 PACKAGES = {
     "transfer": (
-        "report", "records", "table", "seen", "paths", "draft", "state", "filenames",
+        "report", "records", "decoder", "table", "seen", "paths", "draft", "state", "filenames",
         "interrupts", "writers", "lines", "jsontext", "wrangler", "folder", "formats", "inventory",
         "namespaces", "pace", "work", "frontier", "exporting", "importing", "copying",
         "comparing", "syncing", "clearing", "__init__",
