@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 HUGE_NUMBER = "a number has more digits than Python reads"
@@ -25,6 +26,6 @@ class Decoder:
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         told = dict(pairs)
         if len(told) != len(pairs):
-            names = [name for name, _ in pairs]
-            self._repeated.append(next(name for name in names if names.count(name) > 1))
+            times = Counter(name for name, _ in pairs)
+            self._repeated.append(next(name for name in times if times[name] > 1))
         return told
