@@ -20,7 +20,7 @@ PACKAGES = {
     "transfer": (
         "report", "records", "decoder", "table", "seen", "paths", "draft", "state", "filenames",
         "interrupts", "writers", "lines", "jsontext", "wrangler", "folder", "formats", "inventory",
-        "namespaces", "pace", "work", "frontier", "exporting", "importing", "copying",
+        "namespaces", "identity", "pace", "work", "frontier", "exporting", "importing", "copying",
         "comparing", "syncing", "clearing", "__init__",
     ),
     "cli": (

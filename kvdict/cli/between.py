@@ -20,7 +20,8 @@ from kvdict.cli.reports import finish, how_to_go_on, sync_sentence, wait
 from kvdict.cli.words import many
 from kvdict.limits import MAX_BULK_GET_KEYS, MAX_BULK_PAIRS, MAX_LIST_KEYS
 from kvdict.transfer import Difference, copy, diff, seconds_for, sync
-from kvdict.transfer.namespaces import check_apart, count_keys, identity
+from kvdict.transfer.identity import check_apart, identity
+from kvdict.transfer.namespaces import count_keys
 from kvdict.where import parse_where
 
 MARKS = {"left": ("-", "red"), "right": ("+", "green"), "both": ("~", "yellow")}
