@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
-from os import PathLike
-from typing import Literal
 
+from kvdict.bufferoptions import BufferOptions
 from kvdict.changes import Change, Hold, Listener
 from kvdict.errors import ClosedError, ConfigError
 from kvdict.forks import renew_in_children
-from kvdict.models import FlushResult
 from kvdict.names import SortedNames
-from kvdict.options import at_least
 from kvdict.settling import Settling
 from kvdict.writes import Write
 
@@ -29,7 +26,8 @@ PENDING_BODIES = 8
 """How many times max_bytes may be pending before a writer waits."""
 
 
-class WriteBuffer:
+@dataclass(kw_only=True, eq=False, repr=False)  # again: an unknown option is a WriteBuffer's
+class WriteBuffer(BufferOptions):
     """Own writes that are pending, sealed (being sent) or settling (accepted a short while ago).
 
     max_items, max_bytes: send when so many keys, or bytes, wait.
@@ -52,50 +50,8 @@ class WriteBuffer:
     A buffer belongs to one namespace.
     """
 
-    def __init__(
-        self,
-        *,
-        max_items: int = 10_000,
-        max_bytes: int = 10_000_000,
-        max_age: float = 1.0,
-        settle: float | None = None,
-        settle_bytes: int = 64_000_000,
-        max_pending: int = 100_000,
-        put_timeout: float = 10.0,
-        key_interval: float | None = None,
-        journal: str | PathLike[str] | None = None,
-        durability: Literal["process", "power"] = "process",
-        journal_max_age: float | None = None,
-        write_through: bool = False,
-        exit_timeout: float = 10.0,
-        on_flush: Callable[[FlushResult], object] | None = None,
-        on_error: Callable[[Exception], object] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.max_items = at_least(1, max_items=max_items)
-        self.max_bytes = at_least(1, max_bytes=max_bytes)
-        self.max_age = at_least(0, max_age=max_age)
-        self.settle = settle if settle is None else at_least(0, settle=settle)
-        self.settle_bytes = at_least(0, settle_bytes=settle_bytes)
-        self.max_pending = at_least(1, max_pending=max_pending)
-        self.put_timeout = at_least(0, put_timeout=put_timeout)
-        self.key_interval = (
-            key_interval if key_interval is None else at_least(0, key_interval=key_interval)
-        )
-        self.exit_timeout = at_least(0, exit_timeout=exit_timeout)
-        self.journal = journal
-        self.durability = durability
-        self.journal_max_age = journal_max_age
-        self.write_through = write_through
-        if journal is not None and write_through:
-            raise ConfigError("what is written through needs no journal: it is never pending")
-        if durability not in ("process", "power"):
-            raise ConfigError(f"durability is {durability!r}, expected 'process' or 'power'")
-        if journal is None and (durability == "power" or journal_max_age is not None):
-            raise ConfigError("durability and journal_max_age are a journal's; name it: journal=")
-        self.on_flush = on_flush
-        self.on_error = on_error
-        self.clock = clock
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.is_taken = False
         self.overlays = True
         self.listeners: tuple[weakref.ref[Listener], ...] = ()
@@ -107,26 +63,20 @@ class WriteBuffer:
         if self.is_taken:
             raise ConfigError("this WriteBuffer belongs to another namespace; make a new one")
         self.is_taken = True
-        if self.settle is None:
-            self.settle = 0.0 if local else 60.0
-        if self.key_interval is None:
-            self.key_interval = 0.0 if local else 1.0
+        self.fill_in(local=local)
         self.overlays = not self.write_through or bool(self.settle)
 
     def listen(self, listener: Listener) -> None:
         """Tell somebody of all writes, as long as anybody else holds on to it."""
         with self.lock:
-            alive = [known for known in self.listeners if known() is not None]
-            self.listeners = (*alive, weakref.ref(listener))
+            self.listeners = tuple(map(weakref.ref, [*self._listening(), listener]))
 
     def touched(self, key: str) -> None:
         """Tell those who remember what was read that the key is, or may be, another now."""
         if self.listeners:
             with self.lock:
-                for known in self.listeners:
-                    listener = known()
-                    if listener is not None:
-                        listener.written(key)
+                for listener in self._listening():
+                    listener.written(key)
 
     def start_again(self) -> None:
         """Be empty, with a lock of its own: at first, and in a forked child."""
@@ -341,16 +291,11 @@ class WriteBuffer:
                     longer = keep_for(change) if keep_for else 0.0
                     self._settling.add(change, now + max(settle, longer))
                     self._unseal(change)
-                self._tell_accepted(some)
+                for listener in self._listening():
+                    for change in some:
+                        listener.accepted(change)
                 if not settle or self._settling.size > self.settle_bytes:
                     self._let_go()
-
-    def _tell_accepted(self, changes: list[Change]) -> None:
-        for known in self.listeners:
-            listener = known()
-            if listener is not None:
-                for change in changes:
-                    listener.accepted(change)
 
     def give_back(self, changes: Iterable[Change], *, unknown_for: float = 0.0) -> None:
         """Make sealed changes pending again, unless a newer write of the key has come.
@@ -392,6 +337,9 @@ class WriteBuffer:
             self.number += 1
             self._names.add(key)
             return Change(key, write, self.number, self.number, self.clock(), size)
+
+    def _listening(self) -> list[Listener]:
+        return [listener for known in self.listeners if (listener := known()) is not None]
 
     def _unseal(self, change: Change) -> None:
         if self.sealed.get(change.key) is change:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from kvdict.errors import FlushError
-from kvdict.writer import count, name_some
+from kvdict.phrases import how_many, name_some
 
 if TYPE_CHECKING:
     from kvdict.flusher import Flusher
@@ -66,7 +66,7 @@ class Exits:
             unknown = list(flusher.buffer.sealed)
             parts = [
                 (
-                    f"kvdict: at exit {count(len(error.keys))} not sent"
+                    f"kvdict: at exit {how_many(len(error.keys))} not sent"
                     f" ({name_some(error.keys, SPELLED_OUT)}): {error}"
                 )
             ]

@@ -28,9 +28,9 @@ class Handle(Generic[V]):
     """What `KVNamespace` is beside its pairs: open or closed, a name, and parts to look at.
 
     Views are handles of the same backing; the one that is no view closes it. For the rest of the
-    package: `_backing` takes full keys and raw entries, and is a ClosedError after `close`;
-    `_space` makes full keys of the mapping's and back; `_check_writable` is asked before anything
-    is sent.
+    package: `_backing` takes full keys and raw entries, and is a ClosedError after `close`, where
+    `_unchecked_backing` still tells what it was; `_space` makes full keys of the mapping's and
+    back; `_check_writable` is asked before anything is sent.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Handle(Generic[V]):
         self.expiration_ttl = expiration_ttl
         self.readonly = readonly
         self._space = Keyspace(prefix)
-        self._home_backing = backing
+        self._unchecked_backing = backing
         self._closed = False
         self._is_view = is_view
         self._waiting = Waiting()
@@ -73,9 +73,9 @@ class Handle(Generic[V]):
         if self._closed:
             return
         if self._is_view:
-            self._home_backing.flush(timeout)
+            self._unchecked_backing.flush(timeout)
         else:
-            self._home_backing.close(timeout)
+            self._unchecked_backing.close(timeout)
             self._dropped.detach()
         self._closed = True
 
@@ -100,17 +100,17 @@ class Handle(Generic[V]):
 
     def stats(self) -> dict[str, float]:
         """Return counts since the home was opened, and what is on its way."""
-        return self._home_backing.stats()
+        return self._unchecked_backing.stats()
 
     @property
     def buffer(self) -> WriteBuffer:
         """The buffer: its options, and what is on its way."""
-        return self._home_backing.buffer
+        return self._unchecked_backing.buffer
 
     @property
     def cache(self) -> ReadCache | None:
         """The cache: its options, and `clear`; None without one."""
-        return self._home_backing.reads.cache
+        return self._unchecked_backing.reads.cache
 
     @property
     def prefix(self) -> str:
@@ -120,7 +120,7 @@ class Handle(Generic[V]):
     @property
     def client(self) -> Client:
         """The client: one method per operation of the API."""
-        return self._home_backing.client
+        return self._unchecked_backing.client
 
     @property
     def budget(self) -> RateBudget:
@@ -130,7 +130,7 @@ class Handle(Generic[V]):
     @property
     def id(self) -> str:
         """The namespace's id."""
-        return self._home_backing.id
+        return self._unchecked_backing.id
 
     @property
     def title(self) -> str:
@@ -141,12 +141,12 @@ class Handle(Generic[V]):
         """Return how it was opened, without a request and without a secret."""
         extras = f", prefix={self.prefix!r}" if self.prefix else ""
         extras += ", readonly=True" if self.readonly else ""
-        address = self._home_backing.address
+        address = self._unchecked_backing.address
         return f"<KVNamespace {address!r} codec={codec_name(self.codec)}{extras}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle how to open it again; the token is taken from the environment then."""
-        home = self._home_backing.home
+        home = self._unchecked_backing.home
         if home.reopen is None:
             raise TypeError(f"{self!r} lives in this process alone; name it: memory://NAME")
         reopen = partial(
@@ -157,17 +157,17 @@ class Handle(Generic[V]):
             expiration_ttl=self.expiration_ttl,
             readonly=self.readonly,
         )
-        return reopen, (self._home_backing.address,)
+        return reopen, (self._unchecked_backing.address,)
 
     @property
     def _backing(self) -> Backing:
-        backing = self._home_backing
+        backing = self._unchecked_backing
         if self._closed or backing.closed:
             self._check_open()
         return backing
 
     def _check_open(self) -> None:
-        if self._closed or self._home_backing.closed:
+        if self._closed or self._unchecked_backing.closed:
             raise ClosedError(f"{self!r} is closed; open it again")
 
     def _check_writable(self) -> None:

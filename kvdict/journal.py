@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Literal
 
+from kvdict.bufferoptions import check_journal
 from kvdict.changes import Change
-from kvdict.errors import ClosedError, ConfigError, JournalError
+from kvdict.errors import ClosedError, JournalError
 from kvdict.forks import renew_in_children
 from kvdict.journalcheck import Damaged, read_rows, refuse_strangers
 from kvdict.journalerrors import failure, reported
@@ -34,7 +35,7 @@ from kvdict.journalfile import (
 )
 from kvdict.journallock import Lock
 from kvdict.journalrows import Replay, Row, merge_rows, row_of
-from kvdict.writer import name_some
+from kvdict.phrases import name_some
 
 SLICE = 200
 """Rows that are removed at a time, so that no writer waits for thousands of them."""
@@ -69,10 +70,7 @@ class Journal:
         max_age: float | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        if durability not in ("process", "power"):
-            raise ConfigError(f"durability is {durability!r}, expected 'process' or 'power'")
-        if max_age is not None and (isinstance(max_age, bool) or not max_age > 0):
-            raise ConfigError(f"journal_max_age is {max_age!r}, expected seconds above 0, or None")
+        check_journal(durability, max_age)
         self.namespace = namespace
         self.durability = durability
         self.max_age = max_age

@@ -13,8 +13,8 @@ from kvdict.buffer import WriteBuffer
 from kvdict.clock import ServiceClock
 from kvdict.errors import APIError, FlushError, KVError, QuotaError, ServerError
 from kvdict.models import FlushResult
+from kvdict.phrases import how_many, name_some
 from kvdict.transport import FIRST_BACKOFF, LAST_BACKOFF
-from kvdict.writer import count, name_some
 
 DAY = 86_400
 
@@ -87,7 +87,7 @@ class Outcomes:
                 self.alarm = error
             buffer.changed.notify_all()
         level = logging.WARNING if passes else logging.ERROR
-        log.log(level, "%s still pending: %s", count(writes, "is"), error)
+        log.log(level, "%s still pending: %s", how_many(writes, "is"), error)
         self.tell(buffer.on_error, error)
 
     def flushed(self, writes: int) -> None:
@@ -180,7 +180,7 @@ class Outcomes:
     ) -> FlushError:
         said = [f"{name_some([key])} was refused: {why}" for key, why in failed.items()][:3]
         if pending:
-            said.append(f"{count(len(pending), 'is')} pending: {name_some(pending)}")
+            said.append(f"{how_many(len(pending), 'is')} pending: {name_some(pending)}")
         if alarm:
             said.append(str(alarm))
         error = FlushError("; ".join([*said, consequence]), pending=len(pending), failed=failed)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from functools import partial
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from kvdict.client import Client
+from kvdict.convoy import Convoy
 from kvdict.errors import FlushError, KVError
-from kvdict.flights import Flight, Slots
-from kvdict.limits import MAX_BULK_PAIRS, shorten
+from kvdict.flights import Slots
+from kvdict.limits import MAX_BULK_PAIRS
 from kvdict.models import BulkResult
+from kvdict.phrases import how_many, name_some
 from kvdict.writes import PackedWrite, Write
 
 CHUNK_BYTES = 10_000_000
@@ -24,8 +24,6 @@ SMALLEST_CHUNK_PAIRS = 100
 that come later."""
 INTERRUPTED = 5.0
 """Seconds that an interrupted call waits for what is under way; a second interrupt ends that."""
-NAMED = 5
-"""Keys that a message spells out."""
 
 
 class Item(Protocol):
@@ -54,8 +52,6 @@ class Deletion:
 
 
 ItemT = TypeVar("ItemT", bound=Item)
-
-log = logging.getLogger("kvdict")
 
 
 class Chunk(Generic[ItemT]):
@@ -104,67 +100,6 @@ class Chunker:
         half = sum(item.size for item in part) // 2
         self._max_bytes = min(self._max_bytes, max(SMALLEST_CHUNK_BYTES, half))
         return [part[middle:], part[:middle]]
-
-
-class Convoy:
-    """Chunks under way at once; a key that is in one of them waits for it.
-
-    Two chunks in flight may arrive in any order: without the wait a key that is repeated far apart
-    would often end with its older value.
-    """
-
-    def __init__(self, slots: Slots) -> None:
-        self._slots = slots
-        self._flights: deque[tuple[Flight[int], Set[str]]] = deque()
-        self._errors: list[BaseException] = []
-        self.done = 0
-        self.lost: list[str] = []
-
-    def send(self, work: Callable[[], int], keys: Set[str], size: int) -> None:
-        """Start the work, which writes these keys; raise if an earlier one failed."""
-        while self._flights and (self._flights[0][0].done() or self._must_wait(keys)):
-            self._land_one()
-        if self._errors:
-            self.land()
-        self._flights.append((Flight(work, self._slots, size), keys))
-
-    def land(self) -> int:
-        """Wait for all; return how many writes were accepted or raise one error for the rest."""
-        self.wait()
-        if self._errors:
-            raise _merge(self._errors)
-        return self.done
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait for all, whatever becomes of them; those that take too long count as lost."""
-        if timeout is not None and self._flights:
-            log.warning("interrupted; waiting %.0f s for %d requests", timeout, len(self._flights))
-        while self._flights:
-            flight, keys = self._flights[0]
-            if flight.wait(timeout):
-                self._land_one()
-            else:
-                self._flights.popleft()
-                self.lost += keys
-                timeout = 0.0
-
-    def _must_wait(self, keys: Set[str]) -> bool:
-        if len(self._flights) >= self._slots.width:
-            return True
-        return any(not keys.isdisjoint(others) for _, others in self._flights)
-
-    def _land_one(self) -> None:
-        flight, keys = self._flights[0]
-        flight.wait()  # if that is interrupted, the flight is still on the list
-        self._flights.popleft()
-        try:
-            self.done += flight.result()
-        except KVError as error:
-            self._errors.append(error)
-            self.lost += error.keys
-        except BaseException as error:  # noqa: BLE001 - of a token callable, say: land() raises it
-            self._errors.append(error)
-            self.lost += keys
 
 
 class BulkWriter:
@@ -274,17 +209,6 @@ class BulkWriter:
         return self._client.bulk_delete(self._namespace_id, keys, retry_lost=False)
 
 
-def _merge(errors: Sequence[BaseException]) -> BaseException:
-    """Return the first error, an interrupt before others, with what all say of their keys."""
-    first = next((error for error in errors if not isinstance(error, Exception)), errors[0])
-    if isinstance(first, FlushError):
-        for error in errors[1:]:
-            if isinstance(error, KVError):
-                told = error.failed if isinstance(error, FlushError) else {}
-                first.failed |= told or dict.fromkeys(error.keys, str(error))
-    return first
-
-
 def _not_stored(refused: Set[str], rest: Sequence[Sequence[Item]]) -> FlushError:
     reason = "not written to all of Cloudflare's storage (unsuccessful_keys), tried again in vain"
     failed = dict.fromkeys(sorted(refused), reason)
@@ -295,7 +219,7 @@ def _not_stored(refused: Set[str], rest: Sequence[Sequence[Item]]) -> FlushError
 def _say_how_far(error: BaseException, done: int, lost: Iterable[str]) -> None:
     """Tell in the error what became of the writes before it."""
     keys = tuple(dict.fromkeys(lost))
-    text = f"{count(done)} accepted before" if done else "no other write was accepted"
+    text = f"{how_many(done)} accepted before" if done else "no other write was accepted"
     if keys:
         verb = "is" if len(keys) == 1 else "are"
         text += f", {len(keys)} {verb} not known to be stored: {name_some(keys)}"
@@ -306,16 +230,3 @@ def _say_how_far(error: BaseException, done: int, lost: Iterable[str]) -> None:
     elif done or keys:
         error.keys = keys  # type: ignore[attr-defined] # a foreign error names them the same way
         error.add_note(f"kvdict: {text}")
-
-
-def count(writes: int, verb: Literal["is", "was"] = "was") -> str:
-    """Return how many writes as a message says it, with its verb."""
-    if writes == 1:
-        return f"1 write {verb}"
-    return f"{writes} writes {'are' if verb == 'is' else 'were'}"
-
-
-def name_some(keys: Sequence[str], most: int = NAMED) -> str:
-    """Return the first of the keys, and how many more there are."""
-    named = ", ".join(shorten(key, 40) for key in keys[:most])
-    return f"{named} and {len(keys) - most} more" if len(keys) > most else named

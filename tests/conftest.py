@@ -8,6 +8,7 @@ import signal
 import socket
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,22 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 Opener = Callable[..., kvdict.KVNamespace[Any]]
+
+
+@contextmanager
+def serving(*, token: str | None = None, **knobs: Any) -> Iterator[tuple[Server, Knobs]]:
+    """Serve an empty emulator, with knobs to turn."""
+    turned = Knobs(**knobs)
+    with (
+        closing(Store(None)) as store,
+        serve(Emulator(store, token=token, knobs=turned)) as running,
+    ):
+        yield running, turned
+
+
+def account_of(server: Server, account: str = ACCOUNT) -> str:
+    """Return the WHERE of an account on a served emulator; behind a slash stands a title."""
+    return f"kv+{server.url.removesuffix('/client/v4')}/{account}"
 
 
 def pytest_configure() -> None:
@@ -83,20 +100,15 @@ def collector_rests() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    store = Store(None)
-    with serve(Emulator(store, knobs=Knobs(rate_limit=AMPLE))) as running:
+    with serving(rate_limit=AMPLE) as (running, _):
         yield running
-    store.close()
 
 
 @pytest.fixture(scope="session")
 def stale_server() -> Iterator[Server]:
     """Serve as KV does on a bad day: reads, listings and misses lag by half a minute."""
-    store = Store(None)
-    knobs = Knobs(stale_reads=30, list_lag=30, cache_misses=30, rate_limit=AMPLE)
-    with serve(Emulator(store, knobs=knobs)) as running:
+    with serving(stale_reads=30, list_lag=30, cache_misses=30, rate_limit=AMPLE) as (running, _):
         yield running
-    store.close()
 
 
 @pytest.fixture
@@ -110,8 +122,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], s
             return f"sqlite:///{tmp_path}/{uuid.uuid4().hex}.db"
         server = "stale_server" if "stale" in home else "server"
         running: Server = request.getfixturevalue(server)
-        root = running.url.removesuffix("/client/v4")
-        return f"kv+{root}/{ACCOUNT}/test-{uuid.uuid4().hex}"
+        return f"{account_of(running)}/test-{uuid.uuid4().hex}"
 
     return name
 

@@ -10,6 +10,7 @@ from typing import Any
 import kvdict
 from kvdict import KVNamespace
 from kvdict.emulator import Emulator, Knobs, Store, serve
+from tests.conftest import account_of
 
 
 class Slow:
@@ -24,13 +25,13 @@ class Slow:
     @contextmanager
     def served(self) -> Iterator[Slow]:
         with closing(Store(None)) as store, serve(Emulator(store, knobs=self._knobs)) as server:
-            self._root = server.url.removesuffix("/client/v4")
+            self._account = account_of(server)
             with ExitStack() as self._opened:
                 yield self
 
     def open(self, **options: Any) -> KVNamespace[Any]:
-        where = f"kv+{self._root}/{'a' * 32}/slow"
-        return self._opened.enter_context(kvdict.open(where, create=True, **options))
+        kv = kvdict.open(f"{self._account}/slow", create=True, **options)
+        return self._opened.enter_context(kv)
 
     @contextmanager
     def hanging(self) -> Iterator[None]:

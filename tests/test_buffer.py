@@ -404,7 +404,7 @@ class TestFailures:
         world.kv["k"] = 1
         world.kv.client.delete_namespace(world.kv.id)
         with caplog.at_level(logging.ERROR, "kvdict"):
-            world.kv._home_backing.flusher._round(everything=True)
+            world.kv._unchecked_backing.flusher._round(everything=True)
         assert "1 write is still pending" in caplog.text
         with pytest.raises(kvdict.FlushError, match=r"not taken.*") as caught:
             world.kv["other"] = 2
@@ -465,7 +465,7 @@ class TestFailures:
         world.kv["j"] = 3
         world.kv["other"] = 1
         world.pass_time(35)
-        world.kv._home_backing.flusher._round(everything=True)
+        world.kv._unchecked_backing.flusher._round(everything=True)
         assert list(world.kv.buffer.pending) == ["j"]
         assert world.kv["j"] == 3
         assert world.kv.flush(timeout=1000).sent == 1
@@ -502,7 +502,7 @@ class TestFailures:
 
         world.kv["k"] = 1
         world.adapter.before = refuse
-        world.kv._home_backing.flusher._round(everything=True)
+        world.kv._unchecked_backing.flusher._round(everything=True)
         assert world.kv.stats()["pending"] == 1
         assert world.kv.flush().sent == 1
 
@@ -513,7 +513,7 @@ class TestFailures:
             raise KeyboardInterrupt
 
         world.kv.update({str(number): number for number in range(20)})
-        flusher = world.kv._home_backing.flusher
+        flusher = world.kv._unchecked_backing.flusher
         chunks, flusher._chunks = flusher._chunks, interrupt
         with pytest.raises(KeyboardInterrupt):
             world.kv.flush()
@@ -568,7 +568,7 @@ class TestFailures:
                 before.join()
                 world.kv.flush()
 
-        looked = world.kv._home_backing.reads.source.get
+        looked = world.kv._unchecked_backing.reads.source.get
         world.adapter.before = None
 
         def look_then_be_overtaken(key: str) -> Any:
@@ -576,7 +576,7 @@ class TestFailures:
             write_too("GET", key)
             return answer
 
-        world.kv._home_backing.reads.source.get = look_then_be_overtaken
+        world.kv._unchecked_backing.reads.source.get = look_then_be_overtaken
         assert world.kv.setdefault("k", "mine") == "other"
 
 
@@ -1059,7 +1059,7 @@ class TestTheBackground:
         with kvdict.open("memory://", buffer=WriteBuffer(max_age=0.01, on_flush=flushed.put)) as kv:
             kv["first"] = 1
             assert flushed.get(timeout=30)
-            flusher = kv._home_backing.flusher
+            flusher = kv._unchecked_backing.flusher
             while flusher._waits_for != "a write":
                 pass
             kv.buffer.add("one", Write("one", b"1"))
@@ -1140,8 +1140,10 @@ class TestTheBackground:
         ({"durability": "disk"}, "expected 'process' or 'power'"),
         ({"durability": "power"}, "name it: journal="),
         ({"journal_max_age": 60}, "name it: journal="),
+        ({"journal": "file", "journal_max_age": 0}, "seconds above 0, or None"),
+        ({"journal": "file", "write_through": True}, "never pending"),
     ],
 )
-def test_what_only_a_journal_can_do_is_refused_without_one(options: Any, says: str) -> None:
+def test_what_a_journal_cannot_do_or_nothing_else_can_is_refused(options: Any, says: str) -> None:
     with pytest.raises(kvdict.ConfigError, match=says):
         kvdict.WriteBuffer(**options)

@@ -22,6 +22,7 @@ import pytest
 
 import kvdict
 from kvdict.emulator import Server
+from tests.conftest import account_of
 from tests.processes import Program
 
 ROOT = Path(__file__).parent.parent
@@ -140,8 +141,8 @@ def test_the_nightly_job_takes_an_empty_file_for_a_mistake(tmp_path: Path) -> No
 def test_the_nightly_job_has_stored_all_when_it_speaks(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = server.url.removesuffix("/client/v4")
-    where = f"kv+{root}/{uuid.uuid4().hex}/nightly"  # alone in its account: one page of titles
+    alone = account_of(server, uuid.uuid4().hex)  # one page of titles
+    where = f"{alone}/nightly"
     with kvdict.open(where, create=True) as kv:
         kv["product:gone"] = {}
     load("nightly").main(str(EXAMPLES / "products.csv"), where)
@@ -209,7 +210,7 @@ class Web:
 def test_a_crawler_that_was_killed_goes_on_and_fetches_nothing_twice(
     tmp_path: Path, server: Server, home: str, fatal: int
 ) -> None:
-    served = f"kv+{server.url.removesuffix('/client/v4')}/{uuid.uuid4().hex}/crawl"
+    served = f"{account_of(server, uuid.uuid4().hex)}/crawl"
     where = "sqlite:///crawl.db" if home == "file" else served
     with Web(30, fatal) as web:
         assert web.crawl(where, tmp_path) == ""
@@ -250,8 +251,7 @@ def test_a_program_that_is_told_too_little_says_how_to_run_it(name: str) -> None
 def test_the_tour_leaves_what_was_there_and_nothing_of_its_own(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = server.url.removesuffix("/client/v4")
-    where = f"kv+{root}/{uuid.uuid4().hex}/tour"
+    where = f"{account_of(server, uuid.uuid4().hex)}/tour"
     with kvdict.open(where, create=True) as kv:
         kv["mine"] = 1
     load("tour").main(where)

@@ -13,10 +13,10 @@ import pytest
 
 import kvdict
 from kvdict.emulator import Emulator, Server, Store, serve
+from tests.conftest import account_of
 from tests.processes import Program
 
 ROOT = Path(__file__).parent.parent
-ACCOUNT = "a" * 32
 HEAD = """
 import os, sys, kvdict
 from kvdict import WriteBuffer
@@ -30,8 +30,7 @@ def open_kv(**options):
 def where(request: Any, tmp_path: Path, server: Server) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/exit.db"
-    root = server.url.removesuffix("/client/v4")
-    return f"kv+{root}/{ACCOUNT}/exit-{os.urandom(8).hex()}"
+    return f"{account_of(server)}/exit-{os.urandom(8).hex()}"
 
 
 def run(
@@ -83,7 +82,6 @@ kv["early"] = 1
 def test_what_did_not_make_it_is_printed_with_its_keys() -> None:
     store = Store(None)
     with serve(Emulator(store)) as gone:
-        root = gone.url.removesuffix("/client/v4")
         program = """
 kv = open_kv(exit_timeout=0.5)
 print("opened", flush=True); sys.stdin.readline()
@@ -91,7 +89,7 @@ kv["precious"] = 1
 """
         process = Program(
             [sys.executable, "-c", HEAD + program],
-            env={**os.environ, "WHERE": f"kv+{root}/{ACCOUNT}/gone", "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "WHERE": f"{account_of(gone)}/gone", "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdout

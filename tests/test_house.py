@@ -18,10 +18,10 @@ from kvdict import errors
 PACKAGE = Path(kvdict.__file__).parent
 PACKAGES = {
     "transfer": (
-        "report", "records", "table", "seen", "paths", "draft", "state", "filenames",
+        "report", "records", "decoder", "table", "seen", "paths", "draft", "state", "filenames",
         "interrupts", "writers", "lines", "jsontext", "wrangler", "folder", "formats", "inventory",
-        "namespaces", "pace", "work", "frontier", "exporting", "importing", "copying",
-        "comparing", "syncing", "__init__",
+        "namespaces", "identity", "pace", "work", "frontier", "exporting", "importing", "copying",
+        "comparing", "syncing", "clearing", "__init__",
     ),
     "cli": (
         "words", "output", "failures", "retries", "questions", "opening", "command", "progress",
@@ -31,17 +31,16 @@ PACKAGES = {
 }  # fmt: skip
 """The order of the modules in packages that have one."""
 ORDER = (
-    "version", "forks", "errors", "options", "models", "limits", "secret", "signing", "codecs",
-    "writes", "deadlines", "answers", "budget", "clock", "http", "transport", "client",
-    "flights", "reader", "writer", "home", "names", "changes", "settling", "buffer",
-    "journalerrors",
-    "journallock", "journalrows", "journalfile", "journalcheck", "journal", "exits", "turns",
-    "outcomes", "delivery", "flusher", "source", "cache", "breaker", "readmany", "readthrough",
-    "asking", "renewals", "cachedreads", "listing", "ahead", "gate", "writepath", "backing",
-    "keyspace", "pairs", "views", "handle", "mapping", "edit", "argkeys", "remembered", "kept",
-    "memoize_async", "memoize", "namespace", "where", "credentials", "local", "config",
-    "account", "envelope", "anyshelf", "shelf", "dbmfiles", "shelve", "transfer", "cli",
-    "__main__", "__init__",
+    "version", "forks", "errors", "options", "models", "limits", "phrases", "secret", "signing",
+    "codecs", "writes", "deadlines", "answers", "budget", "clock", "http", "transport", "client",
+    "flights", "reader", "convoy", "writer", "home", "names", "changes", "settling",
+    "bufferoptions", "buffer", "journalerrors", "journallock", "journalrows", "journalfile",
+    "journalcheck", "journal", "exits", "turns", "outcomes", "delivery", "flusher", "source",
+    "cache", "breaker", "readmany", "readthrough", "asking", "renewals", "cachedreads", "listing",
+    "ahead", "gate", "writepath", "backing", "keyspace", "pairs", "views", "handle", "mapping",
+    "edit", "argkeys", "remembered", "kept", "memoize_async", "memoize", "namespace", "where",
+    "credentials", "local", "config", "account", "envelope", "anyshelf", "shelf", "dbmfiles",
+    "shelve", "transfer", "cli", "__main__", "__init__",
 )  # fmt: skip
 
 

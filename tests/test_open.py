@@ -15,6 +15,7 @@ import responses
 
 import kvdict
 from kvdict.emulator import Emulator, Server, Store, serve
+from tests.conftest import account_of
 
 ACCOUNT = "0123456789abcdef" * 2
 NAMESPACE = "fedcba9876543210" * 2
@@ -200,10 +201,11 @@ class TestCloudflare:
         netrc.chmod(0o600)
         monkeypatch.setenv("NETRC", str(netrc))
         store = Store(None)
-        with serve(Emulator(store, token="right")) as guarded:
-            address = guarded.url.removesuffix("/client/v4")
-            with kvdict.open(f"kv+{address}/{ACCOUNT}/t", token="right", create=True) as kv:
-                kv["k"] = 1
+        with (
+            serve(Emulator(store, token="right")) as guarded,
+            kvdict.open(f"{account_of(guarded)}/t", token="right", create=True) as kv,
+        ):
+            kv["k"] = 1
         store.close()
 
 
@@ -318,11 +320,10 @@ class TestOffline:
 class TestAccount:
     @pytest.fixture(params=["sqlite", "memory", "served"])
     def account(self, request: Any, tmp_path: Any, server: Server) -> Any:
-        root = server.url.removesuffix("/client/v4")
         where = {
             "sqlite": f"sqlite:///{tmp_path}/account.db",
             "memory": "memory://",
-            "served": f"kv+{root}/{os.urandom(16).hex()}",
+            "served": account_of(server, os.urandom(16).hex()),
         }[request.param]
         with kvdict.Account(where) as account:
             yield account
@@ -462,8 +463,10 @@ def test_the_same_program_runs_in_a_file_and_against_a_server(
         "    kv.update(b=2)\n"
         "    print(dict(kv.items()), len(kv))\n"
     )
-    root = server.url.removesuffix("/client/v4")
-    for url in (f"sqlite:///{tmp_path}/p.db", f"kv+{root}/{ACCOUNT}/program-{os.urandom(4).hex()}"):
+    for url in (
+        f"sqlite:///{tmp_path}/p.db",
+        f"{account_of(server)}/program-{os.urandom(4).hex()}",
+    ):
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", program],
             env={**os.environ, "KVDICT_URL": url},

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import click
 
-from kvdict.cli.command import command, json_option, max_wait_option, prefix_option
+from kvdict.cli.command import command, json_option, max_wait_option, prefix_option, resume_options
 from kvdict.cli.failures import Code, Failure
-from kvdict.cli.files import resume_options
 from kvdict.cli.opening import KV, open_kv
 from kvdict.cli.output import paint, put_json, put_line, say, shown
 from kvdict.cli.progress import Display, has_bar
@@ -21,7 +20,8 @@ from kvdict.cli.reports import finish, how_to_go_on, sync_sentence, wait
 from kvdict.cli.words import many
 from kvdict.limits import MAX_BULK_GET_KEYS, MAX_BULK_PAIRS, MAX_LIST_KEYS
 from kvdict.transfer import Difference, copy, diff, seconds_for, sync
-from kvdict.transfer.namespaces import check_apart, count_keys, identity
+from kvdict.transfer.identity import check_apart, identity
+from kvdict.transfer.namespaces import count_keys
 from kvdict.where import parse_where
 
 MARKS = {"left": ("-", "red"), "right": ("+", "green"), "both": ("~", "yellow")}

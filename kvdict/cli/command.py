@@ -63,6 +63,17 @@ class Group(Help, click.Group):
 command = partial(click.command, cls=Command)
 
 
+def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Return one decorator for several options, in the order of the help."""
+
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
 def not_negative(_context: click.Context, option: click.Parameter, value: Any) -> Any:
     """Return the number; a usage error for one below 0."""
     if value is not None and not value >= 0:
@@ -82,6 +93,12 @@ yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 json_option = click.option("--json", "as_lines", is_flag=True, help="Write a JSON object a line.")
 prefix_option = click.option(
     "--prefix", default="", metavar="P", help="Only the keys that begin with P."
+)
+resume_options = options(
+    click.option("--resume", is_flag=True, help="Go on where the last run stopped."),
+    click.option(
+        "--state", type=click.Path(), metavar="FILE", help="Keep the state to go on from there."
+    ),
 )
 
 

@@ -43,6 +43,7 @@ MIDWAY = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EPIPE}
 
 _IN_OTHER_WORDS = (
     (r"kvdict\.Account\('(.*?)'\) lists", r"`kvdict namespaces list --account \1` lists"),
+    (r"kvdict\.Account\(\) lists", "`kvdict namespaces list` lists"),
     (r"kvdict\.open\(\.\.\., create=True\) makes", r"`kvdict namespaces create` makes"),
     (r"(; understood are|; one of|, to one of)\n.*", r"; `kvdict --help` says what WHERE can be"),
     (r" or pass token=", ""),
@@ -50,6 +51,7 @@ _IN_OTHER_WORDS = (
     (r"kvdict\.open\('(sqlite:///.*?)'\)", r"\1"),
     (r"; pass create=True", "; `kvdict namespaces create` makes one"),
     (r"skip_invalid", "--skip-invalid"),
+    (r"name a file with state=", "name a file with --state"),
     (r"without resume", "without --resume"),
     (r"the format '(\w+)'", r"--format \1"),
     (r": there is nothing to read; .*", r": there is no such file; is its name right?"),

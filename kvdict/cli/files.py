@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any, BinaryIO, TypeVar, get_args
+from typing import BinaryIO, get_args
 
 import click
 
-from kvdict.cli.command import command, max_wait_option, prefix_option, where_and
+from kvdict.cli.command import command, max_wait_option, prefix_option, resume_options, where_and
 from kvdict.cli.opening import open_kv
 from kvdict.cli.output import data_out, is_terminal
 from kvdict.cli.progress import Display, has_bar
 from kvdict.cli.reports import finish, how_to_go_on, say_left_out
 from kvdict.transfer import Format, SourceFormat, export, import_
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 FORMATS = click.Choice(get_args(Format))
 SOURCE_FORMATS = click.Choice(get_args(SourceFormat))
 STDIO = "-"
-
-
-def resume_options(function: F) -> F:
-    """Take whether to go on, and from which state."""
-    for option in (
-        click.option(
-            "--state", type=click.Path(), metavar="FILE", help="Keep the state to go on from there."
-        ),
-        click.option("--resume", is_flag=True, help="Go on where the last run stopped."),
-    ):
-        function = option(function)
-    return function
 
 
 @command(

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
 
 import click
 
-from kvdict.cli.command import Command, Group, json_option, max_wait_option, yes_option
+from kvdict.cli.command import Command, Group, json_option, max_wait_option, options, yes_option
 from kvdict.cli.opening import open_account
 from kvdict.cli.output import is_terminal, put_json, put_line, say
 from kvdict.cli.questions import confirm_by
 from kvdict.cli.words import printable
 from kvdict.models import Namespace
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def account_options(function: F) -> F:
-    """Take the account, and how long to wait for it."""
-    account = click.option(
+account_options = options(
+    click.option(
         "--account",
         metavar="WHERE",
         help="An account id, kv://ACCOUNT_ID, kv+http://HOST:PORT/ACCOUNT, sqlite:///app.db"
         " [default: that of KVDICT_URL, or of CLOUDFLARE_ACCOUNT_ID].",
-    )
-    return account(max_wait_option(function))
+    ),
+    max_wait_option,
+)
+"""The account, and how long to wait for it."""
 
 
 @click.command(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -22,10 +20,6 @@ if TYPE_CHECKING:
 REMINDER = 5.0
 """Seconds between two lines, where there is no terminal for a bar."""
 STOPPING = b"\nkvdict: stopping after the request under way; Ctrl-C again stops at once\n"
-
-
-class Stopped(Exception):  # noqa: N818 - the person wished it
-    """Ctrl-C came."""
 
 
 class Display:
@@ -53,7 +47,6 @@ class Display:
         self._advice = advice
         self._bar = _new_bar() if bar and has_bar() else None
         self._base: int | None = None if resumes else 0
-        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -76,7 +69,7 @@ class Display:
             say_plainly()
             self._bar.stop()
         self.stop.__exit__(kind, error, trace)
-        if isinstance(error, Stopped | KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt):
             raise self.stopped() from error
         if isinstance(error, Exception) and not isinstance(error, Failure):
             failure = explain(error)
@@ -102,18 +95,6 @@ class Display:
         elif now >= self._told_at + REMINDER:
             self._told_at = now
             say(f"{self._verb}: {told}")
-
-    def accept(self, keys: Sequence[str]) -> None:
-        """Count keys that the service has accepted, from any thread."""
-        with self._lock:
-            self.show(Progress(self.done + len(keys), None, 0, self._transport.requests))
-
-    def until_stopped(self, names: Iterable[str]) -> Iterator[str]:
-        """Yield the names until Ctrl-C comes."""
-        for name in names:
-            if self.stop():
-                raise Stopped
-            yield name
 
     def _told(self, progress: Progress, seconds: float) -> str:
         total = "" if progress.total is None else f" of {progress.total:,}"

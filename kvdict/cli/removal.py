@@ -14,6 +14,7 @@ from kvdict.cli.progress import Display
 from kvdict.cli.questions import confirm
 from kvdict.cli.words import many, printable
 from kvdict.limits import shorten
+from kvdict.transfer.clearing import clear
 from kvdict.where import URL_VARIABLE
 
 NAMED = 3
@@ -81,9 +82,10 @@ def _delete_all(kv: KV, prefix: str, yes: bool) -> None:
     if not yes:
         confirm(_question(kv, prefix))
     with Display("delete", "key", kv, advice="run it again to go on") as display:
-        names = (key.name for key in kv.scan(prefix))
-        kv._backing.writes.remove_many(display.until_stopped(names), display.accept)
-    say(f"deleted {many(display.done, 'key')}")
+        report = clear(kv, prefix, progress=display.show, stop=display.stop)
+    if not report.complete:
+        raise display.stopped()
+    say(f"deleted {many(report.done, 'key')}")
 
 
 def _question(kv: KV, prefix: str) -> str:

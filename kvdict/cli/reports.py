@@ -6,11 +6,10 @@ import shlex
 
 import click
 
-from kvdict.cli.failures import Code, Failure
+from kvdict.cli.failures import Code, Failure, in_words
 from kvdict.cli.output import say
 from kvdict.cli.progress import Display
 from kvdict.cli.words import duration, many, size
-from kvdict.limits import shorten
 from kvdict.transfer import LeftOut, Report, SyncReport
 
 
@@ -24,9 +23,7 @@ def how_to_go_on() -> str:
 
 def say_left_out(left_out: LeftOut) -> None:
     """Name a pair that is left out."""
-    line = [] if left_out.line is None else [f"line {left_out.line}"]
-    key = [] if left_out.key is None else [f"key {shorten(left_out.key)}"]
-    say(f"left out: {', '.join([*line, *key])}: {left_out.reason}")
+    say(f"left out: {left_out}")
 
 
 def finish(verb: str, report: Report, display: Display) -> None:
@@ -50,7 +47,7 @@ def finish(verb: str, report: Report, display: Display) -> None:
         raise Failure(sentence, Code.PARTLY)
     say(sentence)
     for note in report.notes:
-        say(note)
+        say(in_words(note))
 
 
 def sync_sentence(report: SyncReport) -> str:

@@ -6,24 +6,21 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import click
 
-from kvdict.cli.command import command, max_wait_option, where_and
+from kvdict.cli.command import command, max_wait_option, options, where_and
 from kvdict.cli.failures import Code, Failure
 from kvdict.cli.opening import KV, open_kv
 from kvdict.cli.output import as_json, data_out, is_terminal
 from kvdict.edit import KEEP
 from kvdict.limits import MAX_VALUE_BYTES, shorten
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-def moment(text: str) -> float | datetime:
+def parse_moment(text: str) -> float | datetime:
     """Return a point in time: epoch seconds, or ISO 8601, which may still lack its time zone."""
     try:
         return float(text)
@@ -37,7 +34,7 @@ def moment(text: str) -> float | datetime:
         ) from None
 
 
-def json_value(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """Return what a JSON text says."""
     try:
         return json.loads(text)
@@ -45,18 +42,21 @@ def json_value(text: str) -> Any:
         raise click.BadParameter(f"{text!r} is not JSON ({error}); a text needs quotes") from None
 
 
-def about_options(function: F) -> F:
-    """Take a time to live, an expiration, and metadata."""
-    for option in (
-        click.option("--metadata", type=json_value, metavar="JSON",
-                     help="Any JSON of 1,024 bytes."),
-        click.option("--expiration", type=moment, metavar="T",
-                     help="When the key ends: epoch seconds, or 2030-01-31T12:00:00Z."),
-        click.option("--ttl", type=float, metavar="S",
-                     help="In how many seconds the key ends, 60 at least."),
-    ):  # fmt: skip
-        function = option(function)
-    return function
+about_options = options(
+    click.option(
+        "--ttl", type=float, metavar="S", help="In how many seconds the key ends, 60 at least."
+    ),
+    click.option(
+        "--expiration",
+        type=parse_moment,
+        metavar="T",
+        help="When the key ends: epoch seconds, or 2030-01-31T12:00:00Z.",
+    ),
+    click.option(
+        "--metadata", type=parse_json, metavar="JSON", help="Any JSON of up to 1,024 bytes."
+    ),
+)
+"""A time to live, an expiration, and metadata."""
 
 
 @command(

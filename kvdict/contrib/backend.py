@@ -28,6 +28,8 @@ from kvdict.namespace import KVNamespace
 
 __all__ = ["Backend", "SignedPickle", "StoredName"]
 
+_MISSING = object()
+
 T = TypeVar("T")
 K = TypeVar("K", bound=str)
 N = TypeVar("N", str, Iterable[str])
@@ -138,14 +140,14 @@ class Backend:
     def set(self, key: str, value: Any, ttl: float | None = None) -> bool:
         """Store a value: 1 request. False if it failed."""
         name, data = self.name(key), encode(self.codec, key, value)
-        if ttl is not None and ttl <= 0:
+        if _is_over_at_once(ttl):
             return self.delete(key)
         return self._try("set", lambda: self._put(name, data, ttl), False)
 
     def set_many(self, pairs: Mapping[str, Any], ttl: float | None = None) -> list[str]:
         """Store all pairs: a request ten thousand. Returns the keys that are not stored."""
         keys = {self.name(key): key for key in pairs}
-        if ttl is not None and ttl <= 0:
+        if _is_over_at_once(ttl):
             return [] if self.delete_many(pairs) else list(pairs)
         data = {name: encode(self.codec, key, pairs[key]) for name, key in keys.items()}
         try:
@@ -169,7 +171,7 @@ class Backend:
         def add() -> bool:
             if self._is_there(name):
                 return False
-            return (ttl is not None and ttl <= 0) or self._put(name, data, ttl)
+            return _is_over_at_once(ttl) or self._put(name, data, ttl)
 
         return self._try("add", add, True)
 
@@ -188,7 +190,7 @@ class Backend:
 
     def touch(self, key: str, ttl: float | None = None) -> bool:
         """Let a key that is there last from now on: 2 requests, not atomic. False if missing."""
-        if ttl is not None and ttl <= 0:
+        if _is_over_at_once(ttl):
             return self.remove(key)
         entry = self._entry(key)
         if entry is None:
@@ -240,13 +242,8 @@ class Backend:
 
     def _entry(self, key: str) -> Entry[bytes] | None:
         """Return the entry as it is stored, None for one that is missing or over."""
-        try:
-            entry = self._asked(self._stored, self.name(key))
-        except CALLERS:
-            raise
-        except KVError as error:
-            self._fail("get", error)
-            return None
+        name = self.name(key)
+        entry = self._try("get", lambda: self._asked(self._stored, name), None)
         return None if entry and entry.metadata and is_over(entry.metadata, self._now()) else entry
 
     def _stored(self, name: str) -> Entry[bytes] | None:
@@ -283,7 +280,7 @@ class Backend:
         until = about.get(UNTIL, entry.expiration)
         left = None if until is None else until - self._now()
         name, data = self.name(key), encode(self.codec, key, value)
-        return (left is not None and left <= 0) or self._put(name, data, left)
+        return _is_over_at_once(left) or self._put(name, data, left)
 
     def _lasting(self, ttl: float | None) -> dict[str, Any]:
         now = self._now()
@@ -323,4 +320,6 @@ class Backend:
         self._shared.complaints.say(f"{self.prefix!r}: {what}", error)
 
 
-_MISSING = object()
+def _is_over_at_once(ttl: float | None) -> bool:
+    """Tell whether a time to live is over at once."""
+    return ttl is not None and ttl <= 0

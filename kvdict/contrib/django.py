@@ -21,7 +21,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SALT = b"kvdict.contrib.django:"
-"""Before the secret, so that no other use of SECRET_KEY signs what would pass here."""
 
 
 def _in_thread(method: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -54,7 +53,8 @@ class KVCache(BaseCache):
         super().__init__(params)
         options = {"prefix": "django:", **params.get("OPTIONS", {})}
         if options.get("codec") is None:
-            options["codec"] = SignedPickle(_secrets())
+            secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+            options["codec"] = SignedPickle(secrets, SALT)
         try:
             self._backend = Backend(location or None, **options)
         except ConfigError as error:
@@ -197,12 +197,6 @@ class KVCache(BaseCache):
         """Return the seconds to live: None is for ever, 0 and less is over at once."""
         seconds: float | None = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
         return seconds
-
-
-def _secrets() -> list[str | bytes]:
-    """Return SECRET_KEY and the fallbacks, the one to sign with first."""
-    keys = settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS
-    return [SALT + (key.encode() if isinstance(key, str) else bytes(key)) for key in keys]
 
 
 def _with_own_errors(call: Callable[[], T]) -> T:

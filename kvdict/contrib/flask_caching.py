@@ -14,7 +14,6 @@ with needs("flask-caching"):
     from kvdict.contrib import cachelib
 
 SALT = b"kvdict.contrib.flask_caching:"
-"""Before the secret, so that no other use of SECRET_KEY signs what would pass here."""
 
 
 class KVCache(cachelib.KVCache, BaseCache):
@@ -48,6 +47,4 @@ def _signed_with(app: Flask) -> SignedPickle | None:
     if not app.secret_key:
         return None
     secrets = [app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
-    return SignedPickle(
-        [SALT + (one.encode() if isinstance(one, str) else bytes(one)) for one in secrets]
-    )
+    return SignedPickle(secrets, SALT)

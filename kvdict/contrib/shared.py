@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Hashable, Mapping
 from copy import copy
 from dataclasses import replace
@@ -13,48 +11,22 @@ from typing import Any
 
 from kvdict.breaker import Breaker
 from kvdict.buffer import WriteBuffer
-from kvdict.config import open_home, open_in
+from kvdict.config import open_home, open_in, parse_namespace
+from kvdict.contrib.complaints import Complaints
 from kvdict.credentials import ACCOUNT_VARIABLE, BASE_URL_VARIABLE
-from kvdict.errors import AuthError, ConfigError, KVError, NotFoundError
+from kvdict.errors import ConfigError, KVError
 from kvdict.forks import renew_in_children
 from kvdict.namespace import KVNamespace
 from kvdict.secret import Secret
-from kvdict.where import Target, parse_where
+from kvdict.where import Target
 
 SHORTEST_TIMEOUT = 1.0
 """Seconds that an attempt has at least: a namespace far away needs some of it to answer."""
-SILENCE = 60.0
-"""Seconds for which a failure of the same kind is counted and not logged again."""
 FOR_THE_HOME = "token", "account_id", "base_url"
 FOR_THE_NAMESPACE = "cache", "create", "expiration_ttl"
 
-log = logging.getLogger("kvdict")
-
 Buffering = bool | WriteBuffer | Mapping[str, Any] | None
 """True: write behind; a mapping: options of `WriteBuffer`; None and False: write through."""
-
-
-class Complaints:
-    """Logs failures: the first of a kind, then once a minute with how many there were."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._said: dict[type[KVError], float] = {}
-        self._unsaid: dict[type[KVError], int] = {}
-
-    def say(self, what: str, error: KVError) -> None:
-        """Log that `what` was answered as a miss, unless that was just said."""
-        kind, now = type(error), self._clock()
-        if now - self._said.get(kind, -SILENCE) < SILENCE:
-            self._unsaid[kind] = self._unsaid.get(kind, 0) + 1
-            return
-        self._said[kind] = now
-        more = self._unsaid.pop(kind, 0)
-        level = logging.ERROR if isinstance(error, AuthError | NotFoundError) else logging.WARNING
-        log.log(
-            level, "%s failed and counts as a miss%s: %s",
-            what, f" ({more} more since the last such message)" if more else "", error,
-        )  # fmt: skip
 
 
 class Shared:
@@ -140,7 +112,7 @@ def share(
     unknown = sorted(options.keys() - {*FOR_THE_HOME, *FOR_THE_NAMESPACE})
     if unknown:
         raise ConfigError(f"unknown option {unknown[0]!r}; see kvdict.open and the backend's page")
-    target = _absolute(parse_where(where))
+    target = _absolute(parse_namespace(where))
     if isinstance(options.get("token"), str):
         options["token"] = Secret(options["token"])
     if isinstance(options.get("cache"), Mapping):
@@ -167,11 +139,10 @@ def close_all() -> None:
 
 
 def _absolute(target: Target) -> Target:
-    if target.kind == "file":
-        return replace(target, location=os.path.abspath(target.location))
-    if target.kind == "kv" and target.name is None:
-        raise ConfigError(f"{target} names an account and no namespace in it; add /TITLE")
-    return target
+    """Return the target, a file by a path that is the same from wherever it is opened."""
+    if target.kind != "file":
+        return target
+    return replace(target, location=os.path.abspath(target.location))
 
 
 def _open(

@@ -11,12 +11,18 @@ from kvdict.errors import ConfigError
 
 
 class SignedPickle:
-    """Pickle signed by the first secret; whatever any of them has signed is read."""
+    """Pickle signed by the first secret; whatever any of them has signed is read.
 
-    def __init__(self, secrets: Sequence[str | bytes]) -> None:
+    salt: before each secret, so that no other use of the secrets signs what would pass here.
+    """
+
+    def __init__(self, secrets: Sequence[str | bytes], salt: bytes = b"") -> None:
         if not secrets or isinstance(secrets, str | bytes):
             raise ConfigError("give a SignedPickle a list of secrets, the newest first")
-        self._codecs = [PickleCodec(secret) for secret in secrets]
+        self._codecs = [
+            PickleCodec(salt + (secret.encode() if isinstance(secret, str) else secret))
+            for secret in secrets
+        ]
 
     def dumps(self, value: Any, /) -> bytes:
         """Return the pickled object as base64, signed."""

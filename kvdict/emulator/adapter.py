@@ -16,8 +16,8 @@ from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
 
-from kvdict.emulator.answer import Answer
 from kvdict.emulator.call import EMBEDDED
+from kvdict.emulator.wsgi import Answer, variable
 
 
 class EmulatorAdapter(BaseAdapter):
@@ -61,12 +61,6 @@ def _encoding(kind: str | None) -> str | None:
     return get_encoding_from_headers(CaseInsensitiveDict({"content-type": kind})) if kind else None
 
 
-@lru_cache(maxsize=256)
-def _variable(header: str) -> str:
-    name = header.upper().replace("-", "_")
-    return name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
-
-
 def _environ(request: PreparedRequest) -> WSGIEnvironment:
     """Return the request as WSGI has it, the target unquoted only in PATH_INFO."""
     url = (request.url or "").partition("#")[0]
@@ -92,7 +86,7 @@ def _environ(request: PreparedRequest) -> WSGIEnvironment:
         EMBEDDED: True,
     }
     for name, value in request.headers.items():
-        environ[_variable(name)] = value if isinstance(value, str) else value.decode("latin-1")
+        environ[variable(name)] = value if isinstance(value, str) else value.decode("latin-1")
     environ["wsgi.input"] = _input(request.body, environ)
     return environ
 

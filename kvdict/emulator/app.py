@@ -138,7 +138,7 @@ class Emulator:
             return self._routes.answer(call)
         if self.knobs.latency:
             self.knobs.sleep(self.knobs.latency)
-        if allowance is not None and allowance.exceeded and self.knobs.rate_limit is not None:
+        if allowance is not None and allowance.exceeded:
             raise slow_down(allowance.seconds)
         return self._with_faults(call, self.knobs)
 

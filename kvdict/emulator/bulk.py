@@ -11,7 +11,7 @@ from kvdict.emulator.checks import (
     check_key,
     check_value_size,
     expiration,
-    metadata_value,
+    metadata_from_value,
     parse_json,
 )
 from kvdict.emulator.knobs import Knobs
@@ -132,7 +132,7 @@ def _pair(item: Any, now: float) -> tuple[str, Pair]:
         if not isinstance(item.get(name), kinds):
             raise CauseError(400, 10012, f"{problem}: {name} is of the wrong type")
     ends = expiration(item.get("expiration_ttl"), item.get("expiration"), now)
-    metadata = metadata_value(item.get("metadata"))
+    metadata = metadata_from_value(item.get("metadata"))
     data = _decoded(key, value) if item.get("base64") else _encoded(key, value)
     check_value_size(len(data))
     return key, Pair(data, ends, metadata)
@@ -182,7 +182,7 @@ def _check_wanted(key: str) -> None:
     size = len(key.encode(errors="surrogatepass"))
     if size > MAX_KEY_BYTES:
         raise CauseError(414, 10030, f"Encoded length of {size} is too long")
-    check_key(key)
+    check_key(key)  # what is left to refuse is a lone surrogate
 
 
 def _shown(pair: Pair | None, form: str, *, detailed: bool) -> Any:

@@ -44,27 +44,36 @@ class Call:
 
     def json(self, problem: str, code: int) -> Any:
         """Return the body as JSON; refuse anything else with that code."""
-        body = self.body(MAX_BULK_BYTES)
+        body = self.body()
         try:
             return parse_json(body)
         except (ValueError, RecursionError) as error:
             raise CauseError(400, code, f"{problem}: {error}") from None
 
-    def body(self, most: int) -> bytes:
-        """Return the body; the gateway refuses one of more than `most` bytes."""
+    def value_and_metadata(self) -> tuple[bytes, bytes | None]:
+        """Return what a write of a value sends: the whole body, or two parts of a form."""
+        kind = self.environ.get("CONTENT_TYPE", "")
+        form = kind[:19].lower() == "multipart/form-data"
         length = self._length()
-        if length is not None and length > most:
-            raise gateway(413, "Request Entity Too Large")
-        if length is None:
-            if not self.environ.get("wsgi.input_terminated"):
-                return b""
-            data = self._read(most + 1)
-            if len(data) > most:
-                raise gateway(413, "Request Entity Too Large")
+        room = MAX_VALUE_BYTES + (FORM_SLACK if form else 0)
+        if length is not None and length > room:
+            check_value_size(length)
+        body = self.body()
+        return _parts(body, kind) if form else (body, None)
+
+    def body(self) -> bytes:
+        """Return the body; the gateway refuses one of more than 100 MB."""
+        length = self._length()
+        if length is not None:
+            _check_body_size(length)
+            data = self._read(length)
+            if len(data) < length:
+                raise _cut_short()
             return data
-        data = self._read(length)
-        if len(data) < length:
-            raise _cut_short()
+        if not self.environ.get("wsgi.input_terminated"):
+            return b""
+        data = self._read(MAX_BULK_BYTES + 1)
+        _check_body_size(len(data))
         return data
 
     def _read(self, size: int) -> bytes:
@@ -83,16 +92,10 @@ class Call:
             raise Refusal(400, 6003, "Invalid request headers")
         return int(text)
 
-    def value_and_metadata(self) -> tuple[bytes, bytes | None]:
-        """Return what a write of a value sends: the whole body, or two parts of a form."""
-        kind = self.environ.get("CONTENT_TYPE", "")
-        form = kind[:19].lower() == "multipart/form-data"
-        length = self._length()
-        room = MAX_VALUE_BYTES + (FORM_SLACK if form else 0)
-        if length is not None and length > room:
-            check_value_size(length)
-        body = self.body(MAX_BULK_BYTES)
-        return _parts(body, kind) if form else (body, None)
+
+def _check_body_size(size: int) -> None:
+    if size > MAX_BULK_BYTES:
+        raise gateway(413, "Request Entity Too Large")
 
 
 def _read_fully(source: InputStream, size: int) -> bytes:

@@ -27,10 +27,10 @@ def check_key(key: str) -> None:
             raise CauseError(400, 10042, "Key names must not be empty")
         text = f'Illegal key name "{key}". Please use a different name.'
         raise CauseError(400, 10042, text)
-    check_length(key)
+    check_key_length(key)
 
 
-def check_length(key: str) -> None:
+def check_key_length(key: str) -> None:
     """Refuse a key, or a prefix of one, of more than 512 bytes."""
     try:
         size = len(key.encode())
@@ -90,18 +90,18 @@ def _number(given: Any) -> float:
         return math.nan
 
 
-def metadata_text(given: bytes) -> str | None:
-    """Return metadata that came as JSON text; its size counts as sent."""
+def metadata_from_text(given: bytes) -> str | None:
+    """Return what is stored of metadata that came as JSON text; its size counts as sent."""
     try:
         value = parse_json(given)
     except (ValueError, RecursionError):
         raise CauseError(400, 10147, "metadata must be valid json") from None
     _check_metadata_size(len(given))
-    return metadata_value(value)
+    return metadata_from_value(value)
 
 
-def metadata_value(given: Any) -> str | None:
-    """Return metadata that came as a JSON value inside a request."""
+def metadata_from_value(given: Any) -> str | None:
+    """Return what is stored of metadata that came as a JSON value inside a request."""
     if given is None:
         return None
     try:

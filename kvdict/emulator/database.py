@@ -137,10 +137,7 @@ class FileDatabase(Database):
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Lend an idle connection of the pool, or a new one."""
         try:
-            with suppress(IndexError):
-                connection = None
-                connection = self._idle.pop()
-            connection = connection or self._reader()
+            connection = self._idle_one() or self._new_one()
             try:
                 yield connection
             finally:
@@ -148,7 +145,12 @@ class FileDatabase(Database):
         except sqlite3.Error as error:
             raise failure(self.name, error) from error
 
-    def _reader(self) -> sqlite3.Connection:
+    def _idle_one(self) -> sqlite3.Connection | None:
+        with suppress(IndexError):  # another thread may be faster
+            return self._idle.pop()
+        return None
+
+    def _new_one(self) -> sqlite3.Connection:
         with self._opening:
             self._check_open()
             connection = connect(self._uri)

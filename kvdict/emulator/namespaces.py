@@ -25,9 +25,10 @@ class Namespaces:
     def list(self, call: Call) -> Reply:
         """Answer GET on the collection: one page."""
         query = call.query()
-        page = _bounded(query.get("page", "1"), FARTHEST, 10007, "page")
-        text = query.get("per_page", str(DEFAULT_PER_PAGE))
-        per_page = _bounded(text, MAX_NAMESPACES_PER_PAGE, 10008, "per_page")
+        page = min(_positive(query.get("page", "1"), 10007, "page"), FARTHEST)
+        per_page = _positive(query.get("per_page", str(DEFAULT_PER_PAGE)), 10008, "per_page")
+        if per_page > MAX_NAMESPACES_PER_PAGE:
+            raise CauseError(400, 10008, f"per_page must be at most {MAX_NAMESPACES_PER_PAGE}")
         order = _one_of(query.get("order", "id"), ("id", "title"), 10043, "order")
         direction = _one_of(query.get("direction", "asc"), ("asc", "desc"), 10044, "direction")
         found = self._store.namespaces(
@@ -123,13 +124,10 @@ def _taken() -> Refusal:
     return Refusal(400, 10014, "a namespace with this account ID and title already exists")
 
 
-def _bounded(text: str, most: int, code: int, name: str) -> int:
+def _positive(text: str, code: int, name: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= len(text.lstrip("0")) <= 18):
         raise CauseError(400, code, f"{name} must be an integer of at least 1")
-    number = int(text)
-    if most != FARTHEST and number > most:
-        raise CauseError(400, code, f"{name} must be at most {most}")
-    return min(number, FARTHEST)
+    return int(text)
 
 
 def _one_of(text: str, choices: tuple[str, ...], code: int, name: str) -> str:

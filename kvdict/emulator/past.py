@@ -11,6 +11,7 @@ from kvdict.emulator.knobs import Knobs
 from kvdict.emulator.store import Listed, Namespace, OversizeError, Pair, Store
 
 EVERYTHING = 2**62
+"""The limit of a listing of all there is: SQLite takes no more than 63 bits."""
 
 History = deque[tuple[float, "Pair | None"]]
 """What was stored under a key, and until when."""

@@ -15,9 +15,9 @@ from typing import Any, Self
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
-from kvdict.emulator.answer import Answer
 from kvdict.emulator.body import Body, ChunkedBody, SizedBody
 from kvdict.emulator.routes import ROOT
+from kvdict.emulator.wsgi import Answer, variable
 
 IDLE_SECONDS = 120.0
 CLOSE_SECONDS = 5.0
@@ -193,11 +193,8 @@ class _Handler(BaseHTTPRequestHandler):
         }
         for name, value in self.headers.items():
             if "_" not in name:
-                variable = name.upper().replace("-", "_")
-                if variable not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-                    variable = f"HTTP_{variable}"
-                known = environ.get(variable)
-                environ[variable] = value if known is None else f"{known},{value}"
+                known = environ.get(variable(name))
+                environ[variable(name)] = value if known is None else f"{known},{value}"
         return environ
 
     def _write(self, answer: Answer, content: bytes) -> None:

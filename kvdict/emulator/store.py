@@ -7,7 +7,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kvdict.emulator.database import Database, FileDatabase, MemoryDatabase
 
@@ -58,12 +58,10 @@ class OversizeError(ValueError):
 
 _ALIVE = "(expiration IS NULL OR expiration > ?)"
 _FIND = "SELECT number FROM namespaces WHERE account = ? AND id = ?"
-_GET = """SELECT value, expiration, metadata FROM namespaces AS n
+_LOOK = """SELECT %s, expiration, metadata FROM namespaces AS n
     LEFT JOIN pairs AS p ON p.namespace = n.number AND p.key = ?
     WHERE n.account = ? AND n.id = ?"""
-_METADATA = """SELECT key, expiration, metadata FROM namespaces AS n
-    LEFT JOIN pairs AS p ON p.namespace = n.number AND p.key = ?
-    WHERE n.account = ? AND n.id = ?"""
+_GET, _METADATA = _LOOK % "value", _LOOK % "key"
 _PUT = """INSERT OR REPLACE INTO pairs (namespace, key, value, expiration, metadata)
     SELECT number, ?, ?, ?, ? FROM namespaces WHERE account = ? AND id = ?"""
 _LIST = f"""SELECT key, expiration, metadata FROM pairs
@@ -130,7 +128,7 @@ class Store:
         self, account: str, *, order: str, descending: bool, limit: int, offset: int
     ) -> list[Namespace]:
         """Return a page of the account's namespaces by "id" or "title"."""
-        column = {"id": "id", "title": "title"}[order]
+        column = {"id": "id", "title": "title"}[order]  # no other text becomes a part of SQL
         direction = "DESC" if descending else "ASC"
         query = f"{_SHOWN} ORDER BY {column} {direction} LIMIT ? OFFSET ?"
         with self._database.reading() as connection:
@@ -163,23 +161,13 @@ class Store:
 
     def get(self, account: str, namespace: str, key: str) -> Pair | None:
         """Return what is stored under a key."""
-        with self._database.reading() as connection:
-            row = connection.execute(_GET, (key.encode(), account, namespace)).fetchone()
-        if row is None:
-            raise MissingNamespaceError(namespace)
-        if row[0] is None or self._is_over(row[1]):
-            return None
-        return Pair(*row)
+        row = self._look(_GET, account, namespace, key)
+        return None if row is None else Pair(*row)
 
     def metadata(self, account: str, namespace: str, key: str) -> Listed | None:
         """Return what is known of a key without reading its value."""
-        with self._database.reading() as connection:
-            row = connection.execute(_METADATA, (key.encode(), account, namespace)).fetchone()
-        if row is None:
-            raise MissingNamespaceError(namespace)
-        if row[0] is None or self._is_over(row[1]):
-            return None
-        return _listed(row)
+        row = self._look(_METADATA, account, namespace, key)
+        return None if row is None else _listed(row)
 
     def get_many(
         self, account: str, namespace: str, keys: Sequence[str], *, most_bytes: int
@@ -241,8 +229,15 @@ class Store:
                 [(number, name) for name in names],
             )
 
-    def _is_over(self, expiration: int | None) -> bool:
-        return expiration is not None and expiration <= self.clock()
+    def _look(self, query: str, account: str, namespace: str, key: str) -> tuple[Any, ...] | None:
+        """Return the key's row of `_GET` or `_METADATA`, None if it is missing or over."""
+        with self._database.reading() as connection:
+            row = connection.execute(query, (key.encode(), account, namespace)).fetchone()
+        if row is None:
+            raise MissingNamespaceError(namespace)
+        first, expiration, _ = row
+        is_over = expiration is not None and expiration <= self.clock()
+        return None if first is None or is_over else row
 
     def _purge(self, connection: sqlite3.Connection) -> None:
         """Remove some expired pairs, now and then."""

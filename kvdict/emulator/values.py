@@ -9,10 +9,10 @@ from typing import Any
 
 from kvdict.emulator.call import Call
 from kvdict.emulator.checks import (
-    check_length,
+    check_key_length,
     check_value_size,
     expiration,
-    metadata_text,
+    metadata_from_text,
 )
 from kvdict.emulator.knobs import Knobs
 from kvdict.emulator.past import Pairs
@@ -48,7 +48,7 @@ class Values:
         query = call.query()
         ends = expiration(query.get("expiration_ttl"), query.get("expiration"), self._store.clock())
         value, given = call.value_and_metadata()
-        metadata = None if given is None else metadata_text(given)
+        metadata = None if given is None else metadata_from_text(given)
         check_value_size(len(value))
         self._store.put(call.account, call.namespace, call.key, Pair(value, ends, metadata))
         return DONE
@@ -70,7 +70,7 @@ class Values:
         query = call.query()
         limit = _limit(query.get("limit", str(MAX_LIST_KEYS)))
         prefix = query.get("prefix", "")
-        check_length(prefix)
+        check_key_length(prefix)
         mark, after = _open_cursor(query.get("cursor"))
         if self._knobs is not None and self._knobs.empty_pages and mark != EMPTY_SHOWN:
             self._store.namespace(call.account, call.namespace)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from operator import attrgetter
 
 from kvdict.models import Entry, Key
 from kvdict.transfer.namespaces import KV
@@ -22,28 +21,27 @@ def diff(left: KV, right: KV, *, prefix: str = "") -> Iterator[Difference]:
     """
     keys = merged(left.scan(prefix), right.scan(prefix))
     while some := list(islice(keys, TOGETHER)):
-        common = [ours for ours, theirs in some if ours and theirs]
-        metadata = {theirs.name: theirs.metadata for ours, theirs in some if ours and theirs}
-        mine = read(left, {key.name: key.metadata for key in common})
-        other = read(right, metadata)
+        common = [(ours, theirs) for ours, theirs in some if ours and theirs]
+        mine = read(left, {ours.name: ours.metadata for ours, _ in common})
+        other = read(right, {theirs.name: theirs.metadata for _, theirs in common})
         for ours, theirs in some:
-            name = (ours or theirs or Key("")).name
             if ours and theirs:
-                yield from differing(name, mine.get(name), other.get(name))
-            else:
-                yield Difference(name, "left" if ours else "right")
+                yield from differing(ours.name, mine.get(ours.name), other.get(ours.name))
+            elif ours:
+                yield Difference(ours.name, "left")
+            elif theirs:
+                yield Difference(theirs.name, "right")
 
 
 def merged(left: Iterable[Key], right: Iterable[Key]) -> Iterator[tuple[Key | None, Key | None]]:
     """Yield the keys of two listings side by side, None where one of them has no such key."""
     ours, theirs = iter(left), iter(right)
     one, two = next(ours, None), next(theirs, None)
-    name = attrgetter("name")
     while one or two:
-        if one and (two is None or name(one) < name(two)):
+        if one and (two is None or one.name < two.name):
             yield one, None
             one = next(ours, None)
-        elif two and (one is None or name(two) < name(one)):
+        elif two and (one is None or two.name < one.name):
             yield None, two
             two = next(theirs, None)
         else:

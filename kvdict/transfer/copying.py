@@ -8,14 +8,13 @@ from dataclasses import asdict
 
 from kvdict.limits import encode_metadata, key_problem
 from kvdict.transfer.frontier import MARK, MARK_BYTES, Frontier
+from kvdict.transfer.identity import check_apart, identity
 from kvdict.transfer.namespaces import (
     KV,
     Pair,
     Place,
-    check_apart,
     count_keys,
     cursor_kind,
-    identity,
     raw_pairs,
 )
 from kvdict.transfer.paths import PathOrName, state_path

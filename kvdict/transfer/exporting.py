@@ -13,7 +13,8 @@ from kvdict.transfer.formats import (
     check_format,
     open_target,
 )
-from kvdict.transfer.namespaces import KV, Place, count_keys, cursor_kind, identity, raw_pairs
+from kvdict.transfer.identity import identity
+from kvdict.transfer.namespaces import KV, Place, count_keys, cursor_kind, raw_pairs
 from kvdict.transfer.paths import PathOrName, as_path, is_device, state_path
 from kvdict.transfer.report import OnProgress, Report, Stop
 from kvdict.transfer.state import State

@@ -16,7 +16,8 @@ from kvdict.transfer.formats import (
     open_source,
 )
 from kvdict.transfer.frontier import MARK, MARK_BYTES, Frontier
-from kvdict.transfer.namespaces import KV, identity
+from kvdict.transfer.identity import identity
+from kvdict.transfer.namespaces import KV
 from kvdict.transfer.paths import PathOrName, as_path, is_device, state_path
 from kvdict.transfer.records import Record
 from kvdict.transfer.report import OnLeftOut, OnProgress, Report, Stop

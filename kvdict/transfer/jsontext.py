@@ -8,7 +8,8 @@ import re
 from typing import Any, BinaryIO
 
 from kvdict.errors import TransferError
-from kvdict.transfer.records import HUGE_NUMBER, MAX_TEXT, Decoder
+from kvdict.transfer.decoder import HUGE_NUMBER, Decoder
+from kvdict.transfer.records import MAX_TEXT
 
 READ = 65_536
 NEAR_THE_END = 12

@@ -7,10 +7,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
+from kvdict.transfer.decoder import HUGE_NUMBER, Decoder
 from kvdict.transfer.records import (
-    HUGE_NUMBER,
     MAX_TEXT,
-    Decoder,
     InvalidError,
     Record,
     Reject,

@@ -1,15 +1,13 @@
-"""The raw side of a namespace: its pairs in order, resumable, and what place it is."""
+"""The raw side of a namespace: its pairs in order, from any place on."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
-from urllib.parse import unquote
 
-from kvdict.errors import APIError, LimitError, TransferError
+from kvdict.errors import APIError, LimitError
 from kvdict.models import Entry, KeyPage
 from kvdict.namespace import KVNamespace
 
@@ -84,27 +82,3 @@ def count_keys(kv: KV, prefix: str) -> int:
 def cursor_kind(kv: KV) -> str:
     """Say which kind of cursors the namespace gives: with own writes merged in, or without."""
     return "merged" if kv._backing.buffer.overlays else "plain"
-
-
-def identity(kv: KV) -> str:
-    """Return a text that is the same for the same part of the same namespace, without secrets."""
-    home = kv._backing.home
-    place = home.place if home.local else f"{kv.client.transport.base_url}/{kv.client.account_id}"
-    scheme, slashes, path = place.partition(":///")
-    if slashes and scheme == "sqlite":
-        place = f"sqlite:///{os.path.realpath(unquote(path))}"
-    if place == "memory://":  # private: another one each time
-        place = f"memory://#{id(home)}"
-    return f"{place}/{kv.id}"
-
-
-def check_apart(source: KV, target: KV, prefix: str = "") -> None:
-    """Raise TransferError if what is read and what is written may be the same pairs."""
-    if identity(source) != identity(target):
-        return
-    read, written = source.prefix + prefix, target.prefix + prefix
-    if read.startswith(written) or written.startswith(read):
-        raise TransferError(
-            f"source and target are the same: {target!r}; name two namespaces, or two prefixes"
-            " of which neither begins with the other"
-        )

@@ -76,30 +76,6 @@ def encode(told: dict[str, Any]) -> str:
     return text
 
 
-HUGE_NUMBER = "a number has more digits than Python reads"
-
-
-class Decoder:
-    """Decodes JSON, in which no name may stand twice in an object."""
-
-    def __init__(self) -> None:
-        self._repeated: list[str] = []
-        self.json = json.JSONDecoder(object_pairs_hook=self._object)
-
-    def repeated(self) -> str | None:
-        """Return a name that was repeated since the last call, None if there was none."""
-        name = self._repeated[0] if self._repeated else None
-        self._repeated.clear()
-        return name
-
-    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        told = dict(pairs)
-        if len(told) != len(pairs):
-            names = [name for name, _ in pairs]
-            self._repeated.append(next(name for name in names if names.count(name) > 1))
-        return told
-
-
 def parse_pair(told: Any, line: int | None, repeated: str | None = None) -> Record:
     """Return the pair that a JSON value says; InvalidError for one that the service refuses."""
     key = parse_key(told)

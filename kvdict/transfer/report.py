@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from kvdict.limits import shorten
+
 KEPT = 1000
 """How many pairs that were left out a report names; `on_left_out` is told of all."""
 
@@ -23,6 +25,12 @@ class LeftOut:
     line: int | None
     key: str | None
     reason: str
+
+    def __str__(self) -> str:
+        """Return place, key and reason in one line."""
+        line = [] if self.line is None else [f"line {self.line}"]
+        key = [] if self.key is None else [f"key {shorten(self.key)}"]
+        return f"{', '.join([*line, *key]) or 'a file'}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)

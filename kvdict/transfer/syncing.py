@@ -17,8 +17,9 @@ from kvdict.models import Entry
 from kvdict.namespace import KVNamespace
 from kvdict.pairs import Pairs, pairs_of
 from kvdict.transfer.comparing import TOGETHER, read, unequal
+from kvdict.transfer.identity import check_apart
 from kvdict.transfer.inventory import Inventory
-from kvdict.transfer.namespaces import KV, check_apart, raw_pairs
+from kvdict.transfer.namespaces import KV, raw_pairs
 from kvdict.transfer.pace import seconds_for
 from kvdict.transfer.report import (
     Difference,

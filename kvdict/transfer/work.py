@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from kvdict.errors import KVError, TransferError
-from kvdict.limits import shorten
 from kvdict.transfer.namespaces import KV
 from kvdict.transfer.pace import seconds_for
 from kvdict.transfer.report import KEPT, LeftOut, OnLeftOut, OnProgress, Progress, Report, Stop
@@ -83,9 +82,10 @@ class Work:
 
     def reject(self, line: int | None, key: str | None, reason: str) -> None:
         """Leave a pair out and count it, or raise TransferError."""
-        if not self._skip_invalid:
-            raise _refusal(line, key, reason)
         left_out = LeftOut(line, key, reason)
+        if not self._skip_invalid:
+            advice = "mend it, or leave such pairs out with skip_invalid"
+            raise TransferError(f"{left_out}; {advice}", line=line, key=key)
         self.invalid += 1
         if len(self._left_out) < KEPT:
             self._left_out.append(left_out)
@@ -156,14 +156,3 @@ class Work:
 
     def _requests(self) -> list[int]:
         return [kv.client.transport.requests for kv in self._kvs]
-
-
-def _refusal(line: int | None, key: str | None, reason: str) -> TransferError:
-    where = [f"line {line}"] if line is not None else []
-    where += [f"key {shorten(key)}"] if key is not None else []
-    return TransferError(
-        f"{', '.join(where) or 'a file'}: {reason}; mend it, or leave such pairs out with"
-        " skip_invalid",
-        line=line,
-        key=key,
-    )

@@ -1,4 +1,4 @@
-"""Where an export goes: a file beside its name, or a stream."""
+"""What an export writes with: a format's writer, over what bytes are appended to."""
 
 from __future__ import annotations
 

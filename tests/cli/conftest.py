@@ -18,11 +18,10 @@ from typing import Any
 import pytest
 
 import kvdict
-from kvdict.emulator import Emulator, Knobs, Server, Store, serve
-from tests.conftest import AMPLE
+from kvdict.emulator import Knobs, Server
+from tests.conftest import AMPLE, account_of, serving
 from tests.processes import Program
 
-ACCOUNT = "a" * 32
 TOKEN = "t0ken-of-the-command-1f2e3d"
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-W", "error", "-m", "kvdict"]
@@ -159,10 +158,8 @@ def shell(environment: dict[str, str], tmp_path: Path) -> Callable[[str], Ran]:
 @pytest.fixture(scope="session")
 def bearing() -> Iterator[Server]:
     """Serve with a token that has to be borne."""
-    store = Store(None)
-    with serve(Emulator(store, token=TOKEN, knobs=Knobs(rate_limit=AMPLE))) as running:
+    with serving(token=TOKEN, rate_limit=AMPLE) as (running, _):
         yield running
-    store.close()
 
 
 @pytest.fixture
@@ -185,17 +182,10 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def slow(tmp_path: Path) -> Iterator[tuple[Server, Knobs]]:
+def slow() -> Iterator[tuple[Server, Knobs]]:
     """Serve with knobs to turn."""
-    knobs = Knobs()
-    store = Store(None)
-    with serve(Emulator(store, knobs=knobs)) as running:
-        yield running, knobs
-    store.close()
-
-
-def account_of(server: Server) -> str:
-    return f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}"
+    with serving() as served:
+        yield served
 
 
 def fill(where: str, pairs: dict[str, bytes]) -> None:

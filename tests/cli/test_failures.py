@@ -18,9 +18,10 @@ from kvdict.cli import run
 from kvdict.cli.failures import explain
 from kvdict.emulator import Knobs, Server
 from kvdict.emulator.knobs import Fault
+from tests.conftest import ACCOUNT, account_of
 from tests.processes import Program
 
-from .conftest import ACCOUNT, COMMAND, Gate, Ran, account_of, fill
+from .conftest import COMMAND, Gate, Ran, fill
 
 Cli = Callable[..., Ran]
 Shell = Callable[[str], Ran]
@@ -60,6 +61,21 @@ def test_a_missing_namespace_names_its_neighbours(cli: Cli, served: str) -> None
     assert "`kvdict namespaces list --account kv+http://" in ran.err
     assert "`kvdict namespaces create` makes a missing one" in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_an_id_that_no_namespace_has_says_how_to_list_them(cli: Cli, served: str) -> None:
+    ran = cli("ls", f"{served.rpartition('/')[0]}/{'0' * 32}")
+    assert ran.code == 3
+    assert "; look at the namespace's id: `kvdict namespaces list` lists what there is" in ran.err
+
+
+def test_where_no_state_can_be_kept_it_says_which_option_names_a_place(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "access", lambda _path, mode: mode != os.W_OK)
+    (tmp_path / "all").write_bytes(b'{"key":"k","value":"v"}\n')
+    assert run(["import", f"sqlite:///{tmp_path}/app.db", str(tmp_path / "all")]) == 0
+    assert capsys.readouterr().err.endswith(" is not writable; name a file with --state\n")
 
 
 def test_a_token_that_may_not_is_code_3(cli: Cli, served: str) -> None:

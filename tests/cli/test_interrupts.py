@@ -9,60 +9,95 @@ import shlex
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from kvdict.cli import run
 from kvdict.emulator import Knobs, Server
+from tests.conftest import account_of
 from tests.processes import Program
 
-from .conftest import COMMAND, Gate, Ran, account_of, contents, fill
+from .conftest import COMMAND, Gate, Ran, contents, fill
 
 Cli = Callable[..., Ran]
-
-
-def interrupted(gate: Gate, arguments: list[str], environment: dict[str, str], folder: Path) -> Ran:
-    """Run the command until the gate holds it, interrupt it there, and let it end."""
-    with Program[bytes](
-        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=environment, cwd=folder, bufsize=0,  # else readline() keeps what communicate() wants
-    ) as process:  # fmt: skip
-        assert process.stderr
-        assert gate.reached.wait(30)
-        process.send_signal(signal.SIGINT)
-        with gate.opens_soon():
-            said = process.stderr.readline() + process.stderr.readline()
-        # Seen only between two requests, it stops at once.
-        assert b"stopping after the request under way" in said or b"stopped; " in said
-        out, err = process.communicate(timeout=30)
-    assert b"Traceback" not in err
-    return Ran(process.returncode, out, (said + err).decode())
-
-
-def advised(ran: Ran) -> list[str]:
-    """Return the arguments of the command that the message names."""
-    found = re.search(r"go on with `kvdict (.*)`$", ran.err.strip())
-    assert found
-    return shlex.split(found[1])
 
 
 PAIRS = {f"key {n:05}": b"x" * 50 for n in range(3000)}
 
 
-def test_an_export_goes_on(
-    cli: Cli, slow: tuple[Server, Knobs], environment: dict[str, str], tmp_path: Path
-) -> None:
-    server, knobs = slow
-    where = f"{account_of(server)}/links"
+@pytest.fixture
+def knobs(slow: tuple[Server, Knobs]) -> Knobs:
+    return slow[1]
+
+
+@pytest.fixture
+def links(slow: tuple[Server, Knobs]) -> str:
+    """Return the WHERE of PAIRS, behind the knobs."""
+    where = f"{account_of(slow[0])}/links"
     fill(where, PAIRS)
-    ran = interrupted(Gate(knobs, 15), ["export", where, "-o", "a b"], environment, tmp_path)
-    assert ran.code == 4
-    assert re.search(r"stopped; [\d,]+ pairs are done: go on with `", ran.err)
+    return where
+
+
+@contextmanager
+def started(
+    arguments: list[str], environment: dict[str, str], folder: Path
+) -> Iterator[tuple[Program[str], IO[str]]]:
+    """Run the command; give the process, and what it says on stderr."""
+    with Program(
+        [*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        env=environment, cwd=folder, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr
+        yield process, process.stderr
+
+
+@contextmanager
+def interrupted(
+    gate: Gate, arguments: list[str], environment: dict[str, str], folder: Path
+) -> Iterator[tuple[Program[str], IO[str]]]:
+    """Run the command until the gate holds it, and interrupt it there."""
+    with started(arguments, environment, folder) as (process, errors):
+        assert gate.reached.wait(30)
+        process.send_signal(signal.SIGINT)
+        with gate.opens_soon():
+            yield process, errors
+
+
+def stopped(
+    gate: Gate, arguments: list[str], environment: dict[str, str], folder: Path
+) -> tuple[int, str]:
+    """Interrupt the command and let it end; return its code, and what it said."""
+    with interrupted(gate, arguments, environment, folder) as (process, errors):
+        said = errors.readline() + errors.readline()
+        # Seen only between two requests, it stops at once.
+        assert "stopping after the request under way" in said or "stopped; " in said
+        gate.open()
+        said += errors.read()
+    assert "Traceback" not in said
+    return process.returncode, said
+
+
+def advised(said: str) -> list[str]:
+    """Return the arguments of the command that the message names."""
+    found = re.search(r"go on with `kvdict (.*)`$", said.strip())
+    assert found
+    return shlex.split(found[1])
+
+
+def test_an_export_goes_on(
+    cli: Cli, knobs: Knobs, links: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    gate = Gate(knobs, 15)
+    code, said = stopped(gate, ["export", links, "-o", "a b"], environment, tmp_path)
+    assert code == 4
+    assert re.search(r"stopped; [\d,]+ pairs are done: go on with `", said)
     assert not (tmp_path / "a b").exists()
     knobs.latency = 0
-    again = cli(*advised(ran))
+    again = cli(*advised(said))
     assert again.code == 0
     assert "of them were there from earlier runs" in again.err
     assert sorted(os.listdir(tmp_path)) == ["a b"]
@@ -84,10 +119,10 @@ def test_what_is_stored_goes_on(
     if work == "import":
         assert cli("export", here, "-o", "all").code == 0
     arguments = ["import", there, "all"] if work == "import" else ["copy", here, there]
-    ran = interrupted(Gate(knobs, 2), arguments, environment, tmp_path)
-    assert ran.code == 4
+    code, said = stopped(Gate(knobs, 2), arguments, environment, tmp_path)
+    assert code == 4
     knobs.latency = 0
-    again = cli(*advised(ran))
+    again = cli(*advised(said))
     assert again.code == 0
     assert "of them were there from earlier runs" in again.err
     assert contents(there) == pairs
@@ -96,29 +131,24 @@ def test_what_is_stored_goes_on(
 
 @pytest.mark.parametrize("work", ["clear", "sync"])
 def test_what_keeps_no_state_is_run_again(
-    cli: Cli, slow: tuple[Server, Knobs], environment: dict[str, str], tmp_path: Path, work: str
+    cli: Cli, knobs: Knobs, links: str, environment: dict[str, str], tmp_path: Path, work: str
 ) -> None:
-    server, knobs = slow
-    where, source = f"{account_of(server)}/links", f"sqlite:///{tmp_path}/source.db"
-    fill(where, PAIRS)
+    source = f"sqlite:///{tmp_path}/source.db"
     fill(source, {})
     arguments = (
-        ["clear", where, "--yes"] if work == "clear" else ["sync", source, where, "--delete"]
+        ["clear", links, "--yes"] if work == "clear" else ["sync", source, links, "--delete"]
     )
-    ran = interrupted(Gate(knobs, 2), arguments, environment, tmp_path)
-    assert ran.code == 4
-    assert ran.err.endswith(" are done: run it again to go on\n")
+    code, said = stopped(Gate(knobs, 2), arguments, environment, tmp_path)
+    assert code == 4
+    assert said.endswith(" are done: run it again to go on\n")
     knobs.latency = 0
     assert cli(*arguments).code == 0
-    assert contents(where) == {}
+    assert contents(links) == {}
 
 
 def test_a_service_that_ends_in_the_middle_leaves_it_partly_done(
-    cli: Cli, slow: tuple[Server, Knobs], tmp_path: Path
+    cli: Cli, knobs: Knobs, links: str, tmp_path: Path
 ) -> None:
-    server, knobs = slow
-    where = f"{account_of(server)}/links"
-    fill(where, PAIRS)
     left = iter(range(20))
 
     def fail_later(_seconds: float) -> None:
@@ -126,79 +156,53 @@ def test_a_service_that_ends_in_the_middle_leaves_it_partly_done(
             knobs.faults, knobs.kinds, knobs.after = 1.0, ["500"], 0.0
 
     knobs.sleep, knobs.latency = fail_later, 1.0
-    ran = cli("export", where, "-o", "all", "--max-wait", "0.5")
+    ran = cli("export", links, "-o", "all", "--max-wait", "0.5")
     assert ran.code == 4
     assert "gave up after 0.5 s (--max-wait)" in ran.err
     knobs.latency = knobs.faults = 0.0
-    again = cli(*advised(ran))
+    again = cli(*advised(ran.err))
     assert (again.code, "were there from earlier runs" in again.err) == (0, True)
     assert len((tmp_path / "all").read_bytes().splitlines()) == len(PAIRS)
 
 
 def test_while_nothing_is_under_way_it_stops_at_once(
-    environment: dict[str, str], slow: tuple[Server, Knobs]
+    environment: dict[str, str], knobs: Knobs, links: str, tmp_path: Path
 ) -> None:
-    server, knobs = slow
-    where = f"{account_of(server)}/links"
-    fill(where, PAIRS)
     knobs.rate_limit = 10, 300
-    with Program(
-        [*COMMAND, "export", where], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        env=environment, text=True,
-    ) as process:  # fmt: skip
-        assert process.stderr
-        first = process.stderr.readline()
+    with started(["export", links], environment, tmp_path) as (process, errors):
+        first = errors.readline()
         assert "waiting" in first or "trying again" in first
         process.send_signal(signal.SIGINT)
         again = threading.Timer(5, process.send_signal, [signal.SIGINT])
         again.start()  # the first may have come just as a wait began
-        err = process.stderr.read()
+        said = errors.read()
         again.cancel()
     assert process.returncode == 4
-    assert "kvdict: stopped; " in err
+    assert "kvdict: stopped; " in said
 
 
 def test_the_second_one_does_not_wait(
-    environment: dict[str, str], slow: tuple[Server, Knobs], tmp_path: Path
+    environment: dict[str, str], knobs: Knobs, links: str, tmp_path: Path
 ) -> None:
-    server, knobs = slow
-    where = f"{account_of(server)}/links"
-    fill(where, PAIRS)
-    gate = Gate(knobs, 15)
-    with Program(
-        [*COMMAND, "export", where, "-o", "all"], stderr=subprocess.PIPE, env=environment,
-        text=True, cwd=tmp_path,
-    ) as process:  # fmt: skip
-        assert process.stderr
-        assert gate.reached.wait(30)
+    arguments = ["export", links, "-o", "all"]
+    with interrupted(Gate(knobs, 15), arguments, environment, tmp_path) as (process, errors):
+        said = errors.readline() + errors.readline()
         process.send_signal(signal.SIGINT)
-        with gate.opens_soon():
-            said = process.stderr.readline() + process.stderr.readline()
-            process.send_signal(signal.SIGINT)
-            err = process.stderr.read()
+        last = errors.read()
     assert "Ctrl-C again stops at once" in said
     assert process.returncode == 4
-    assert "go on with `kvdict export --resume " in err
-    assert err.count("\n") == 1
+    assert "go on with `kvdict export --resume " in last
+    assert last.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["get", "{}", "k"], ["ls", "{}"]])
+@pytest.mark.parametrize("arguments", [["get", "{}", "key 00000"], ["ls", "{}"]])
 def test_other_commands_just_stop(
-    environment: dict[str, str], slow: tuple[Server, Knobs], arguments: list[str]
+    environment: dict[str, str], knobs: Knobs, links: str, tmp_path: Path, arguments: list[str]
 ) -> None:
-    server, knobs = slow
-    where = f"{account_of(server)}/links"
-    fill(where, {"k": b"v"})
-    gate = Gate(knobs, 1)
-    with Program(
-        [*COMMAND, *(one.format(where) for one in arguments)], env=environment, text=True,
-        stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
-        assert gate.reached.wait(30)
-        process.send_signal(signal.SIGINT)
-        with gate.opens_soon():
-            _, err = process.communicate(timeout=10)
-    assert (process.returncode, err) == (4, "kvdict: stopped\n")
+    command = [one.format(links) for one in arguments]
+    with interrupted(Gate(knobs, 1), command, environment, tmp_path) as (process, errors):
+        said = errors.read()
+    assert (process.returncode, said) == (4, "kvdict: stopped\n")
 
 
 def on_a_terminal(
@@ -227,11 +231,8 @@ def on_a_terminal(
 
 
 def test_a_terminal_shows_a_bar_with_rate_and_time(
-    environment: dict[str, str], slow: tuple[Server, Knobs], tmp_path: Path
+    environment: dict[str, str], knobs: Knobs, links: str, tmp_path: Path
 ) -> None:
-    server, knobs = slow
-    where = f"{account_of(server)}/links"
-    fill(where, PAIRS)
     gate = Gate(knobs, 20)
     output = str(tmp_path / "all")
 
@@ -239,7 +240,7 @@ def test_a_terminal_shows_a_bar_with_rate_and_time(
         assert gate.reached.wait(30)
         threading.Timer(0.5, gate.open).start()
 
-    code, shown = on_a_terminal(["export", where, "-o", output], environment, open_later)
+    code, shown = on_a_terminal(["export", links, "-o", output], environment, open_later)
     assert code == 0
     assert "━" in shown
     assert re.search(r"export.*[\d,]+ of 3,000 pairs, [\d,.]+/s, [\d.]+ s left", shown)

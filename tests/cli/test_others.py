@@ -15,9 +15,10 @@ import pytest
 
 from kvdict.cli.root import COMMANDS, root
 from kvdict.emulator import Server
+from tests.conftest import account_of
 from tests.processes import Program
 
-from .conftest import COMMAND, TOKEN, Ran, account_of, contents, fill
+from .conftest import COMMAND, TOKEN, Ran, contents, fill
 
 Cli = Callable[..., Ran]
 Shell = Callable[[str], Ran]

@@ -154,6 +154,17 @@ def test_invalid_pairs_are_named_by_line_and_key(cli: Cli, where: str, tmp_path:
     assert contents(where) == {"a": b"1", "b": b"1"}
 
 
+def test_an_invalid_pair_without_line_and_key_is_named_as_a_file(
+    cli: Cli, where: str, tmp_path: Path
+) -> None:
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "%4").write_text("")
+    said = "a file: the name of the file '%4' says no key, and no side file does"
+    assert cli("import", where, "all").err.startswith(f"kvdict: {said}; mend it")
+    ran = cli("import", where, "all", "--skip-invalid")
+    assert ran.err.splitlines()[0] == f"kvdict: left out: {said}"
+
+
 def test_a_copy_that_cannot_keep_its_state_says_so(cli: Cli, tmp_path: Path) -> None:
     here, there = f"sqlite:///{tmp_path}/here.db", f"sqlite:///{tmp_path}/there.db"
     fill(here, {"k": b"v"})

@@ -10,7 +10,7 @@ import pytest
 
 from kvdict.contrib.shared import close_all
 from kvdict.emulator import Server
-from tests.conftest import ACCOUNT
+from tests.conftest import ACCOUNT, account_of
 from tests.world import World
 
 
@@ -44,4 +44,4 @@ def nowhere() -> str:
 
 def served(server: Server) -> str:
     """Return such a name, another one each time."""
-    return f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}/test-{uuid.uuid4().hex}"
+    return f"{account_of(server)}/test-{uuid.uuid4().hex}"

@@ -18,8 +18,9 @@ import pytest
 import kvdict
 from kvdict.contrib import shared
 from kvdict.contrib.backend import Backend, SignedPickle
+from kvdict.contrib.complaints import Complaints
 from kvdict.contrib.names import MARK
-from kvdict.contrib.shared import Complaints, Shared, close_all
+from kvdict.contrib.shared import Shared, close_all
 from kvdict.emulator import Emulator, Knobs, Server, Store, serve
 from kvdict.emulator.knobs import Fault
 from tests.conftest import ACCOUNT
@@ -216,6 +217,9 @@ def test_of_several_secrets_the_first_signs_and_all_are_read() -> None:
     assert SignedPickle(["new"]).loads(new.dumps(1)) == 1
     with pytest.raises(ValueError, match="signature is wrong"):
         new.loads(SignedPickle(["foreign"]).dumps(1))
+    with pytest.raises(ValueError, match="signature"):
+        new.loads(SignedPickle(["old"], b"salt").dumps(1))
+    assert SignedPickle([b"saltold"]).loads(SignedPickle(["old"], b"salt").dumps(1)) == 1
     assert "old" not in repr(new)
     with pytest.raises(kvdict.ConfigError):
         SignedPickle("one")

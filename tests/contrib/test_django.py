@@ -29,7 +29,7 @@ import kvdict
 from kvdict.contrib.django import KVCache
 from kvdict.contrib.shared import close_all
 from kvdict.emulator import Server
-from tests.conftest import ACCOUNT
+from tests.conftest import ACCOUNT, account_of
 from tests.processes import Program
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def cache(server: Server) -> Iterator[KVCache]:
-    where = f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}/test-{uuid.uuid4().hex}"
+    where = f"{account_of(server)}/test-{uuid.uuid4().hex}"
     return KVCache(where, {"OPTIONS": {"create": True}})
 
 
@@ -143,7 +143,7 @@ def worker(where: str, database: str = ":memory:") -> Iterator[str]:
 
 
 def test_two_workers_share_logins_and_pages(server: Server) -> None:
-    where = f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}/site-{uuid.uuid4().hex}"
+    where = f"{account_of(server)}/site-{uuid.uuid4().hex}"
     with worker(where) as one, worker(where) as two, requests.Session() as browser:
         assert browser.get(f"{one}/login/me").text == "welcome"
         assert browser.get(f"{two}/who").text == "me"
@@ -156,7 +156,7 @@ def test_two_workers_share_logins_and_pages(server: Server) -> None:
 
 
 def test_sessions_in_the_database_too_outlive_the_cache(server: Server, tmp_path: Path) -> None:
-    where = f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}/site-{uuid.uuid4().hex}"
+    where = f"{account_of(server)}/site-{uuid.uuid4().hex}"
     database = str(tmp_path / "site.sqlite3")
     with (
         worker(where, database) as one,

@@ -20,7 +20,7 @@ import kvdict
 from kvdict.contrib.dogpile import KVBackend
 from kvdict.contrib.shared import close_all
 from kvdict.emulator import Server
-from tests.conftest import ACCOUNT
+from tests.conftest import ACCOUNT, account_of
 from tests.world import World
 
 PAGE = (Path(__file__).parents[2] / "docs" / "dogpile.md").read_text()
@@ -193,8 +193,7 @@ def test_a_service_that_is_gone_is_a_cache_without_anything_or_an_error(
 
 @pytest.mark.parametrize("buffer", [False, True])
 def test_threads_that_need_the_same_value_create_it_once(server: Server, buffer: bool) -> None:
-    root = server.url.removesuffix("/client/v4")
-    where = f"kv+{root}/{ACCOUNT}/test-{uuid.uuid4().hex}"
+    where = f"{account_of(server)}/test-{uuid.uuid4().hex}"
     region = region_on(where, create=True, buffer=buffer)
     calls: list[int] = []
     start = threading.Barrier(10)

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from kvdict.emulator import Emulator, EmulatorAdapter, Store, StoreError
-from kvdict.emulator.answer import Answer
+from kvdict.emulator.wsgi import Answer
 
 from .home import EMBEDDED, Clock, Home, Space
 

@@ -17,7 +17,8 @@ from kvdict import ReadCache, WriteBuffer
 from kvdict.clock import ServiceClock, since_boot, steady_wall
 from kvdict.codecs import BYTES
 from kvdict.emulator import Emulator, Store, serve
-from tests.wire.support import ACCOUNT, Reply, Seen, Time, ok
+from tests.conftest import account_of
+from tests.wire.support import Reply, Seen, Time, ok
 from tests.world import World
 
 from .support import KV, namespace_on
@@ -142,8 +143,7 @@ def test_a_crowd_of_threads_on_one_handle_loses_nothing(
 ) -> None:
     errors: list[BaseException] = []
     with closing(Store(None)) as store, serve(Emulator(store)) as server:
-        root = server.url.removesuffix("/client/v4")
-        where = f"kv+{root}/{ACCOUNT}/crowd" if home == "served" else f"sqlite:///{tmp_path}/kv.db"
+        where = f"{account_of(server)}/crowd" if home == "served" else f"sqlite:///{tmp_path}/kv.db"
         with kvdict.open(where, create=True, cache=True) as kv:
             start = threading.Barrier(threads)
 
@@ -180,7 +180,7 @@ def test_a_value_of_25_mib_among_ten_thousand_pairs_is_stored_in_bounded_memory(
             yield f"k{number:05}", most if number == 5000 else "v"
 
     with closing(Store(None)) as store, serve(Emulator(store)) as server:
-        where = f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}/large"
+        where = f"{account_of(server)}/large"
         with kvdict.open(where, create=True, codec="text", buffer=buffered) as kv:
             before = kv.stats()["requests"]
             kv.put_many(pairs())

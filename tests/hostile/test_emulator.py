@@ -15,6 +15,7 @@ import requests
 
 import kvdict
 from kvdict.emulator import Emulator, EmulatorAdapter, Server, Store, serve
+from tests.conftest import account_of
 from tests.wire.support import ACCOUNT
 
 ROOT = f"/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces"
@@ -150,8 +151,7 @@ def asked(server: Server, method: str, path: str, body: str = "", **headers: str
 
 
 def filled(server: Server) -> tuple[kvdict.KVNamespace[Any], str]:
-    root = server.url.removesuffix("/client/v4")
-    kv = kvdict.open(f"kv+{root}/{ACCOUNT}/links", create=True, buffer=False)
+    kv = kvdict.open(f"{account_of(server)}/links", create=True, buffer=False)
     kv["k"] = 1
     return kv, f"{ROOT}/{kv.id}"
 

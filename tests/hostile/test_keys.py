@@ -14,7 +14,7 @@ import pytest
 import kvdict
 from kvdict import CodecError, KVError, LimitError, transfer
 from kvdict.emulator import Server
-from tests.conftest import ACCOUNT
+from tests.conftest import account_of
 
 KEYS = (
     "../../x", "../..", "a/../b", "/", "//", "/etc/passwd", "./x", "...", "%2e", "%2e%2e",
@@ -33,8 +33,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "file":
         return f"sqlite:///{tmp_path}/kv.db"
     server: Server = request.getfixturevalue("server")
-    root = server.url.removesuffix("/client/v4")
-    return f"kv+{root}/{ACCOUNT}/keys-{tmp_path.name}"
+    return f"{account_of(server)}/keys-{tmp_path.name}"
 
 
 @pytest.fixture(params=[False, True])

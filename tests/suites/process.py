@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from kvdict.emulator import Server
-from tests.conftest import ACCOUNT
+from tests.conftest import account_of
 from tests.processes import Program
 
 APART = Path(__file__).parent / "apart"
@@ -55,8 +55,7 @@ def start(
     suites: str, mode: str, server: Server, *, folder: Path = APART, **environment: str
 ) -> Program[str]:
     """Start pytest on a module of `apart`, in this folder, with a namespace of its own."""
-    root = server.url.removesuffix("/client/v4")
-    where = f"kv+{root}/{ACCOUNT}/{suites}-{mode}"
+    where = f"{account_of(server)}/{suites}-{mode}"
     options = json.dumps({"where": where, "create": True, **MODES[mode]})
     return Program(
         [sys.executable, "-W", "error", "-m", "pytest", "-q", "--tb=short", "-c", os.devnull,

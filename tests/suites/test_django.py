@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kvdict.emulator import Server
-from tests.conftest import ACCOUNT
+from tests.conftest import account_of
 from tests.processes import Program
 
 from . import needs, source
@@ -26,13 +26,12 @@ CULLING = {"test_cull", "test_zero_cull", "test_cull_delete_when_store_empty"}
 
 @pytest.fixture(scope="module")
 def runs(request: pytest.FixtureRequest, server: Server) -> Iterator[Runs]:
-    root = server.url.removesuffix("/client/v4")
 
     def begin(mode: str) -> Program[str]:
         options = json.dumps({**MODES[mode], "create": True})
         return Program(
             [sys.executable, "-W", "error", str(RUNNER), str(source("django")),
-             f"kv+{root}/{ACCOUNT}/django-{mode}", options],
+             f"{account_of(server)}/django-{mode}", options],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 

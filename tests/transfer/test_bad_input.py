@@ -95,6 +95,14 @@ def test_a_bad_item_of_an_array_is_named_by_line_and_key(name: str) -> None:
                 transfer.import_(io.BytesIO(data), kv, skip_invalid=True)
 
 
+def test_a_field_that_stands_twice_is_found_among_any_number_of_others() -> None:
+    """Looked for each by itself these would take longer than a test may."""
+    fields = ",".join(f'"{number}":0' for number in range(300_000))
+    bad = f'{{"key":"k","value":"",{fields},"299999":0}}'.encode()
+    with memory() as kv, pytest.raises(TransferError, match="the field '299999' stands twice"):
+        transfer.import_(io.BytesIO(bad), kv, format="jsonl")
+
+
 WHOLE = json.dumps([{"key": f"k{n}", "value": "é\\\n" * n} for n in range(20)]).encode()
 
 
@@ -261,6 +269,7 @@ def test_a_folder_leads_nowhere_else_and_names_what_is_wrong(tmp_path: Path, nam
         assert raised.value.key == key
         report = transfer.import_(path, kv, skip_invalid=True)
         assert report.invalid == 1
+        assert str(raised.value).startswith(f"{report.left_out[0]}; ")
         assert b"secret" not in dict(kv.items()).values()
         assert everything(kv)["b"] == Entry(b"2", LATER, [1])
 

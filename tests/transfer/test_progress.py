@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from kvdict import transfer
+from kvdict import Entry, transfer
 from kvdict.transfer import Interrupts, Progress
+from kvdict.transfer.clearing import clear
 from tests.transfer.support import FORMATS, memory, plain
 
 
@@ -45,6 +46,16 @@ def test_an_import_says_how_much_of_the_file_is_stored(
         assert told[0].fraction == pytest.approx(0.4, abs=0.05)
         assert told[1].fraction == pytest.approx(0.8, abs=0.05)
     assert (told[-1].done, told[-1].fraction) == (25_000 if format != "dir" else 2500, 1)
+
+
+def test_a_clear_says_how_far_it_is_and_stops_between_requests() -> None:
+    told: list[Progress] = []
+    with memory(plain(25_000) | {"other": Entry(b"")}) as kv:
+        report = clear(kv, "key", progress=told.append, stop=lambda: bool(told))
+        assert (report.complete, report.done, len(kv)) == (False, 10_000, 15_001)
+        report = clear(kv, "key", progress=told.append)
+        assert (report.complete, report.done, list(kv)) == (True, 15_000, ["other"])
+    assert [progress.done for progress in told] == [10_000] * 3 + [15_000] * 2
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from kvdict.transfer.frontier import Frontier
 from kvdict.transfer.state import State
 from kvdict.transfer.work import Work
 from kvdict.writes import Write
-from tests.conftest import ACCOUNT
+from tests.conftest import account_of
 from tests.transfer.support import (
     ENVIRONMENT,
     FORMATS,
@@ -292,7 +292,7 @@ def test_an_interrupt_among_requests_over_a_socket_keeps_what_was_stored(
     def fail(progress: Progress) -> None:
         raise KeyboardInterrupt
 
-    where = f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}/{tmp_path.name}"
+    where = f"{account_of(server)}/{tmp_path.name}"
     with memory(plain(45_000)) as kv, kvdict.open(where, codec="bytes", create=True) as other:
         transfer.export(kv, tmp_path / "out")
         with pytest.raises(KeyboardInterrupt):
@@ -336,7 +336,7 @@ def rounds(
     def place(name: str) -> str:
         if server is None:
             return f"sqlite:///{tmp_path}/{name}.db"
-        return f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}/{name}-{tmp_path.name}"
+        return f"{account_of(server)}/{name}-{tmp_path.name}"
 
     chance = random.Random(seed)
     origin = place("origin")
@@ -394,7 +394,7 @@ def test_transfers_that_are_killed_many_times_lose_nothing(tmp_path: Path) -> No
 def test_faults_are_tried_again_and_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     knobs = Knobs(empty_pages=True)
     with closing(Store(None)) as store, serve(Emulator(store, knobs=knobs)) as server:
-        root = f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}"
+        root = account_of(server)
         with (
             kvdict.open(f"{root}/one", codec="bytes", create=True) as kv,
             kvdict.open(f"{root}/two", codec="bytes", create=True) as other,

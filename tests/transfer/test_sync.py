@@ -16,7 +16,7 @@ from kvdict.budget import RateBudget
 from kvdict.emulator import Emulator, Knobs, Store, serve
 from kvdict.transfer import Difference
 from kvdict.transfer.pace import waiting
-from tests.conftest import ACCOUNT, Opener
+from tests.conftest import Opener, account_of
 from tests.transfer.support import LATER, Pairs, all_kinds, everything, memory, plain
 
 SMALL = st.dictionaries(
@@ -176,7 +176,7 @@ def test_the_allowance_makes_so_many_requests_wait(
 def test_a_dry_run_says_how_long_the_allowance_makes_it() -> None:
     knobs = Knobs(rate_limit=(100, 300))
     with closing(Store(None)) as store, serve(Emulator(store, knobs=knobs)) as server:
-        where = f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}/links"
+        where = f"{account_of(server)}/links"
         with kvdict.open(where, codec="bytes", create=True) as kv:
             large = {f"k{n:03}": b"v" * 5_000_000 for n in range(3)}
             assert kvdict.sync(large, kv, dry_run=True).seconds == 0

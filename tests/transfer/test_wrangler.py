@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 import kvdict
 from kvdict import Entry, transfer
 from kvdict.emulator import Emulator, Server, Store, serve
+from tests.conftest import account_of
 from tests.third_party.conftest import ACCOUNT
 from tests.third_party.test_wrangler import Wrangler, pytestmark  # noqa: F401 - marks this module
 from tests.transfer.support import Pairs, all_kinds, everything, memory
@@ -29,7 +30,7 @@ def service() -> Iterator[Server]:
 
 def put_by_wrangler(service: Server, folder: Path, pairs: Pairs) -> Pairs:
     """Export the pairs, let wrangler put the file into an empty namespace, and read that."""
-    where = f"kv+{service.url.removesuffix('/client/v4')}/{ACCOUNT}/test-{uuid4().hex}"
+    where = f"{account_of(service, ACCOUNT)}/test-{uuid4().hex}"
     with memory(pairs) as kv, kvdict.open(where, codec="bytes", create=True) as other:
         report = transfer.export(kv, folder / "pairs.json", format="wrangler")
         assert report.notes == ()
@@ -75,7 +76,7 @@ def test_wrangler_puts_any_pairs(service: Server, tmp_path: Path, pairs: Pairs) 
 
 
 def test_what_wrangler_prints_is_imported(service: Server, tmp_path: Path) -> None:
-    where = f"kv+{service.url.removesuffix('/client/v4')}/{ACCOUNT}/test-{uuid4().hex}"
+    where = f"{account_of(service, ACCOUNT)}/test-{uuid4().hex}"
     with kvdict.open(where, codec="bytes", create=True) as kv, memory() as other:
         kv.update({"a": b"1", "b": "é\n".encode()})
         kv.flush()

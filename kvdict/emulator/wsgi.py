@@ -1,13 +1,14 @@
-"""Answer: what a WSGI application says through `start_response`."""
+"""The caller's side of WSGI, which adapter and server share: names of variables, an answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 
 class Answer:
-    """Status and headers, once the application has given them."""
+    """Status and headers, once the application has given them to `start_response`."""
 
     __slots__ = ("headers", "status")
 
@@ -25,3 +26,10 @@ class Answer:
 
 def _refuse_write(data: bytes) -> object:
     raise NotImplementedError("the application must return its body")
+
+
+@lru_cache(maxsize=256)
+def variable(header: str) -> str:
+    """Return what a request's header is called in the environ."""
+    name = header.upper().replace("-", "_")
+    return name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"

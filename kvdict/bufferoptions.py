@@ -1,0 +1,72 @@
+"""`BufferOptions`: what can be chosen of a `WriteBuffer`, checked when it is made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from typing import Literal
+
+from kvdict.errors import ConfigError
+from kvdict.models import FlushResult
+from kvdict.options import at_least
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class BufferOptions:
+    """The options, as `WriteBuffer` explains them."""
+
+    max_items: int = 10_000
+    max_bytes: int = 10_000_000
+    max_age: float = 1.0
+    settle: float | None = None
+    settle_bytes: int = 64_000_000
+    max_pending: int = 100_000
+    put_timeout: float = 10.0
+    key_interval: float | None = None
+    journal: str | PathLike[str] | None = None
+    durability: Literal["process", "power"] = "process"
+    journal_max_age: float | None = None
+    write_through: bool = False
+    exit_timeout: float = 10.0
+    on_flush: Callable[[FlushResult], object] | None = None
+    on_error: Callable[[Exception], object] | None = None
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        at_least(1, max_items=self.max_items)
+        at_least(1, max_bytes=self.max_bytes)
+        at_least(0, max_age=self.max_age)
+        at_least(0, settle_bytes=self.settle_bytes)
+        at_least(1, max_pending=self.max_pending)
+        at_least(0, put_timeout=self.put_timeout)
+        at_least(0, exit_timeout=self.exit_timeout)
+        if self.settle is not None:
+            at_least(0, settle=self.settle)
+        if self.key_interval is not None:
+            at_least(0, key_interval=self.key_interval)
+        self._check_journal()
+
+    def _check_journal(self) -> None:
+        check_journal(self.durability, self.journal_max_age)
+        if self.journal is not None:
+            if self.write_through:
+                raise ConfigError("what is written through needs no journal: it is never pending")
+        elif self.durability == "power" or self.journal_max_age is not None:
+            raise ConfigError("durability and journal_max_age are a journal's; name it: journal=")
+
+    def fill_in(self, *, local: bool) -> None:
+        """Choose what was left to the home: nothing settles in a local one, and no key waits."""
+        if self.settle is None:
+            self.settle = 0.0 if local else 60.0
+        if self.key_interval is None:
+            self.key_interval = 0.0 if local else 1.0
+
+
+def check_journal(durability: str, max_age: float | None) -> None:
+    """Raise ConfigError for options that no journal can have."""
+    if durability not in ("process", "power"):
+        raise ConfigError(f"durability is {durability!r}, expected 'process' or 'power'")
+    if max_age is not None and (isinstance(max_age, bool) or not max_age > 0):
+        raise ConfigError(f"journal_max_age is {max_age!r}, expected seconds above 0, or None")

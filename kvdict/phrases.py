@@ -1,0 +1,24 @@
+"""Phrases that several messages use: how many writes, and of which keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from kvdict.limits import shorten
+
+NAMED = 5
+"""Keys that a message spells out."""
+
+
+def how_many(writes: int, verb: Literal["is", "was"] = "was") -> str:
+    """Return how many writes there are, with the verb in the number that goes with it."""
+    if writes == 1:
+        return f"1 write {verb}"
+    return f"{writes} writes {'are' if verb == 'is' else 'were'}"
+
+
+def name_some(keys: Sequence[str], most: int = NAMED) -> str:
+    """Return the first of the keys, and how many more there are."""
+    named = ", ".join(shorten(key, 40) for key in keys[:most])
+    return f"{named} and {len(keys) - most} more" if len(keys) > most else named
