@@ -33,7 +33,7 @@ PACKAGES = {
 ORDER = (
     "version", "forks", "errors", "options", "models", "limits", "secret", "signing", "codecs",
     "writes", "deadlines", "answers", "budget", "clock", "http", "transport", "client",
-    "flights", "reader", "writer", "home", "names", "changes", "settling", "buffer",
+    "latch", "flights", "reader", "writer", "home", "names", "changes", "settling", "buffer",
     "journalerrors",
     "journallock", "journalrows", "journalfile", "journalcheck", "journal", "exits", "turns",
     "outcomes", "delivery", "flusher", "source", "cache", "breaker", "readmany", "readthrough",
