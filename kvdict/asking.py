@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any, Literal
 
+from kvdict.latch import Latch
+
 Kind = Literal["get", "entry", "about"]
 """The method of Source that answers."""
 
@@ -15,7 +17,7 @@ class Asking:
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.thread = threading.get_ident()
-        self.over = threading.Event()
+        self.over = Latch()
         self.answer: Any = None
         self.error: Exception | None = None
         self.is_interrupted = True
@@ -23,7 +25,7 @@ class Asking:
     @property
     def may_be_awaited(self) -> bool:
         """Tell whether it goes on, in another thread."""
-        return self.thread != threading.get_ident() and not self.over.is_set()
+        return self.thread != threading.get_ident() and not self.over.is_open
 
     def answered(self, answer: Any) -> None:
         """Take the answer for those who wait."""

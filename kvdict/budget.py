@@ -47,12 +47,11 @@ class RateBudget:
         self._per_second = per_second
         self._clock = clock
         self._sleep = sleep
-        self._changed = threading.Condition()
+        self._renew()
         self._limit: int | None = None
         self._left = 0
         self._reset_at = -math.inf
         self._blocked_until = -math.inf
-        self._flying: dict[object, threading.Thread] = {}
         self._metered = True
         self._starts: deque[float] = deque(maxlen=per_second or 1)
 
@@ -64,7 +63,7 @@ class RateBudget:
     @property
     def remaining(self) -> int | None:
         """Return the requests left in this window, those under way taken off; None if not told."""
-        with self._changed:
+        with self._lock:
             if self._limit is None:
                 return None
             if self._clock() >= self._reset_at:
@@ -89,7 +88,7 @@ class RateBudget:
         """
         deadline = self._clock() + max_wait
         while True:
-            with self._changed:
+            with self._lock:
                 delay = self._delay()
                 if delay == 0:
                     self._flying[request or object()] = threading.current_thread()
@@ -112,7 +111,7 @@ class RateBudget:
 
         It ends the named request, if that was begun; without a name, the last one.
         """
-        with self._changed:
+        with self._lock:
             if request:
                 self._flying.pop(request, None)
             elif self._flying:
@@ -123,14 +122,18 @@ class RateBudget:
 
     def block(self, seconds: float) -> None:
         """Send nothing for so long: the service answered 429."""
-        with self._changed:
+        with self._lock:
             self._blocked_until = max(self._blocked_until, self._clock() + seconds)
             self._reset_at = self._blocked_until
 
     def start_again(self) -> None:
         """Forget what is under way: in a forked child, where nobody will tell how that ended."""
-        self._changed = threading.Condition()
-        self._flying = {}
+        self._renew()
+
+    def _renew(self) -> None:
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._flying: dict[object, threading.Thread] = {}
 
     def _delay(self) -> float | None:
         """Return the seconds until a request may go; None: when an answer comes."""

@@ -142,7 +142,7 @@ class CachedReads(ReadThrough):
                     return self._lead(mine, key, ask or _just_now(self.source, kind), details)
             finally:
                 if mine:  # whatever happened, an interrupt too: nobody waits for ever
-                    mine.over.set()
+                    mine.over.open()
             if asking:
                 asking.over.wait()
                 if asking.error:

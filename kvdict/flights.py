@@ -14,6 +14,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from kvdict.forks import renew_in_children
+from kvdict.latch import Latch
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -34,28 +35,27 @@ class Slots:
 
     def start_again(self) -> None:
         """Free all places: in a forked child, where those who took them are not."""
-        self._requests = 0
-        self._bytes = 0
-        self._freed = threading.Condition()
+        self._sizes: dict[object, int] = {}
+        self._lock = threading.RLock()
+        self._freed = threading.Condition(self._lock)
 
-    def take(self, size: int) -> None:
+    def take(self, flight: object, size: int) -> None:
         """Wait for a place; one request alone may be larger than all the bytes allowed."""
-        with self._freed:
+        with self._lock:
             self._freed.wait_for(lambda: self._fits(size))
-            self._requests += 1
-            self._bytes += size
+            self._sizes[flight] = size
 
-    def give_back(self, size: int) -> None:
-        """Free the place."""
-        with self._freed:
-            self._requests -= 1
-            self._bytes -= size
+    def give_back(self, flight: object) -> None:
+        """Free the flight's place, if it has one."""
+        self._sizes.pop(flight, None)
+        with self._lock:
             self._freed.notify_all()
 
     def _fits(self, size: int) -> bool:
-        if self._requests == 0:
+        if not self._sizes:
             return True
-        return self._requests < self.width and self._bytes + size <= self._max_bytes
+        sizes = list(self._sizes.values())
+        return len(sizes) < self.width and sum(sizes) + size <= self._max_bytes
 
 
 class Flight(Generic[R]):
@@ -68,7 +68,7 @@ class Flight(Generic[R]):
         self._value: R
         self._error: BaseException | None = None
         # Not the thread's join(): interrupted, it takes a running thread for one that has ended.
-        self._over = threading.Event()
+        self._over = Latch()
         self._process = os.getpid()
         if slots.width == 1:
             self._run()
@@ -82,7 +82,7 @@ class Flight(Generic[R]):
     def result(self) -> R:
         """Wait for the work; return what it returned or raise what it raised."""
         self.wait()
-        if self._is_the_parents() and not self._over.is_set():
+        if self._is_the_parents() and not self._over.is_open:
             self._run()
         if self._error:
             raise self._error
@@ -90,7 +90,7 @@ class Flight(Generic[R]):
 
     def done(self) -> bool:
         """Tell whether result() would answer at once."""
-        return self._over.is_set() or self._is_the_parents()
+        return self._over.is_open or self._is_the_parents()
 
     def _is_the_parents(self) -> bool:
         """Tell whether the thread was left behind in a fork."""
@@ -98,28 +98,28 @@ class Flight(Generic[R]):
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run_and_free, name="kvdict-bulk", daemon=True)
-        self._slots.take(self._size)
         try:
+            self._slots.take(self, self._size)
             thread.start()
         except RuntimeError:  # the interpreter is exiting, or the machine has no thread left
             self._run_and_free()
         except BaseException:  # an interrupt
             if thread.ident is None:
-                self._slots.give_back(self._size)
+                self._slots.give_back(self)
             raise
 
     def _run_and_free(self) -> None:
         try:
             self._run()
         finally:
-            self._slots.give_back(self._size)
+            self._slots.give_back(self)
 
     def _run(self) -> None:
         try:
             self._value = self._work()
         except BaseException as error:  # noqa: BLE001 - raised again by result()
             self._error = error
-        self._over.set()
+        self._over.open()
 
 
 def in_order(

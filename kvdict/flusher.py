@@ -67,7 +67,7 @@ class Flusher:
         self._renew()
 
     def _renew(self) -> None:
-        self._flushing = threading.RLock()
+        self._flushes: dict[object, int] = {}
         self._thread: threading.Thread | None = None
         self._waits_for: Literal["a write", "time"] | None = None
         self._last_round = -math.inf
@@ -87,7 +87,7 @@ class Flusher:
         if not buffer.is_full or threading.current_thread() is self._thread:
             return
         self.wake()
-        with buffer.changed:
+        with buffer.lock:
             if not buffer.changed.wait_for(lambda: not buffer.is_full, buffer.put_timeout):
                 raise BufferFullError(
                     f"{len(buffer.pending)} writes wait to be sent, and none has left for"
@@ -108,7 +108,7 @@ class Flusher:
 
     def wake(self) -> None:
         """Have the background thread look whether something is to be sent."""
-        with self.buffer.changed:
+        with self.buffer.lock:
             if self._thread is None:
                 self._start()
             else:
@@ -124,16 +124,38 @@ class Flusher:
         deadline = buffer.clock() + timeout
         target, before = buffer.number, outcomes.sent
         sent = 0
-        if self._flushing.acquire(timeout=max(0.0, timeout)):
-            try:
+        flush = object()
+        try:
+            if self._begin(flush, timeout):
                 self._flush_up_to(target, deadline)
                 sent = outcomes.sent - before
-            finally:
-                self._flushing.release()
+        finally:
+            if self._flushes.pop(flush, None):
+                self._tell_others()
                 outcomes.pass_on()
         outcomes.raise_if_any("look at the cause, then flush again")
         outcomes.raise_if_late(target, timeout)
         return FlushResult(sent)
+
+    def _begin(self, flush: object, timeout: float) -> bool:
+        """Enter the flush as the one under way, within so many seconds.
+
+        A signal handler may flush in the middle of its own thread's. Who may be interrupted takes
+        the entry out whatever happens.
+        """
+        me = threading.get_ident()
+        with self.buffer.lock:
+            is_free = self.buffer.changed.wait_for(
+                lambda: {*self._flushes.values()} <= {me}, timeout
+            )
+            if is_free:
+                self._flushes[flush] = me
+            return is_free
+
+    def _tell_others(self) -> None:
+        """Wake those who wait for the end of a flush, or of a request."""
+        with self.buffer.lock:
+            self.buffer.changed.notify_all()
 
     def _flush_up_to(self, target: int, deadline: float) -> None:
         """Make rounds until nothing of it waits, time is over, or only a person can help."""
@@ -163,7 +185,7 @@ class Flusher:
 
     def stop(self) -> None:
         """End the background thread; the next write starts it again."""
-        with self.buffer.changed:
+        with self.buffer.lock:
             thread, self._thread = self._thread, None
             self.buffer.changed.notify_all()
         if thread and thread is not threading.current_thread():
@@ -192,21 +214,22 @@ class Flusher:
         me = threading.current_thread()
         try:
             while self._wait_for_work(me):
-                if self._flushing.acquire(timeout=1.0):
+                if self._begin(me, 1.0):
                     try:
                         self._round()
                     finally:
-                        self._flushing.release()
+                        self._flushes.pop(me, None)
+                        self._tell_others()
                     self.outcomes.pass_on()
         finally:
-            with self.buffer.changed:
+            with self.buffer.lock:
                 if self._thread is me:  # whatever ended it: the next write starts another
                     self._thread = None
 
     def _wait_for_work(self, me: threading.Thread) -> bool:
         """Wait until a round is due; False if this thread is to end."""
         changed = self.buffer.changed
-        with changed:
+        with self.buffer.lock:
             while self._thread is me:
                 pause = self._due_in()
                 if pause == 0:
@@ -270,6 +293,13 @@ class Flusher:
     def _launch(self, chunk: Chunk[Parcel]) -> None:
         """Send a chunk on its way, or, if that is interrupted, leave it to be reclaimed."""
         token = object()
+        if self._slots.width == 1:  # here, where an interrupt is not lost
+            try:
+                self._flying[token] = chunk
+                self._delivery.deliver(list(chunk.items.values()))
+            finally:
+                self._flying.pop(token, None)
+            return
         launcher = threading.get_ident()
         self._flying[token] = chunk
         unclaimed = [chunk]  # whoever pops it, the flight or the interrupted launch, has the chunk
@@ -279,7 +309,8 @@ class Flusher:
                 try:
                     self._delivery.deliver(list(chunk.items.values()))
                 finally:
-                    self._land(token)
+                    self._flying.pop(token, None)
+                    self._tell_others()
                     if threading.get_ident() != launcher:
                         self._pass_on_late()
 
@@ -287,18 +318,12 @@ class Flusher:
             Flight(work, self._slots)
         except BaseException:
             if _claim(unclaimed):
-                self._land(token)
+                self._flying.pop(token, None)
             raise
-
-    def _land(self, token: object) -> None:
-        with self.buffer.changed:
-            self._flying.pop(token, None)
-            self.buffer.changed.notify_all()
 
     def _pass_on_late(self) -> None:
         """Tell of an answer that came after the flush had given up; else who flushes tells it."""
-        if self._flushing.acquire(blocking=False):
-            self._flushing.release()
+        if not self._flushes:
             self.outcomes.pass_on()
 
     def _reclaim(self) -> None:
@@ -325,7 +350,7 @@ class Flusher:
 
     def _wait(self, deadline: float, done: Callable[[], bool]) -> None:
         changed = self.buffer.changed
-        with changed:
+        with self.buffer.lock:
             while not done() and self.buffer.clock() < deadline:
                 changed.wait(min(1.0, deadline - self.buffer.clock()))
 

@@ -106,7 +106,8 @@ class Journal:
         self.path = self.folder or self.path
         self._is_warned = False
         self._lock = threading.RLock()
-        self._written = threading.Condition()
+        self._queueing = threading.RLock()
+        self._written = threading.Condition(self._queueing)
         self._writer: int | None = None
         self._queue: dict[int, Change] = {}
         self._rows: list[Row] = []
@@ -298,12 +299,12 @@ class Journal:
         finally:
             if self._writer:
                 self._writer = None
-                with self._written:
+                with self._queueing:
                     self._written.notify_all()
 
     def _wait_for_others(self, number: int) -> None:
         """Wait, without the lock, while a thread is at an fsync that may be for this change too."""
-        with self._written:
+        with self._queueing:
             while number in self._queue and self._writer not in (None, threading.get_ident()):
                 if not self._written.wait(LOST):
                     return

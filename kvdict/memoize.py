@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from kvdict.argkeys import name_of
 from kvdict.errors import ConfigError
 from kvdict.kept import Bound, Call, Kept, OfClass
+from kvdict.latch import Latch
 from kvdict.remembered import OnError, Remembered, Result
 from kvdict.writes import Seconds
 
@@ -28,7 +29,7 @@ class ThreadCall(Call):
     def __init__(self, *, shared: bool = True) -> None:
         super().__init__(shared=shared)
         self.thread = threading.get_ident()
-        self.over = threading.Event()
+        self.over = Latch()
         self.result: Result | None = None
         self.error: Exception | None = None
 
@@ -48,7 +49,7 @@ class Memoized(Kept[P, R, ThreadCall]):
                     return self._lead(key, mine, work)
             finally:
                 self._end(key, mine)
-                mine.over.set()
+                mine.over.open()
             if call.thread == mine.thread:  # the function calls itself
                 self._remembered.misses += 1
                 again: R = work()

@@ -60,7 +60,7 @@ class Outcomes:
 
     def stored(self, writes: int, *, all_of_them: bool) -> None:
         """Take in that so many writes were accepted."""
-        with self.buffer.changed:
+        with self.buffer.lock:
             self.sent += writes
             if all_of_them:
                 self._attempt, self._trouble = 0, None
@@ -69,7 +69,7 @@ class Outcomes:
     def refused(self, key: str, error: Exception) -> None:
         """Take in that the service will never accept this write."""
         log.error("the write of key %r was refused: %s", key, error)
-        with self.buffer.changed:
+        with self.buffer.lock:
             self.failed[key] = str(error)
             self.buffer.changed.notify_all()
         self.tell(self.buffer.on_error, error)
@@ -78,7 +78,7 @@ class Outcomes:
         """Take in that writes stay pending, and when it is worth another try."""
         buffer = self.buffer
         passes = isinstance(error, ServerError) or (isinstance(error, KVError) and may_pass(error))
-        with buffer.changed:
+        with buffer.lock:
             self._attempt += 1
             self.retries += 1
             self._trouble = error

@@ -33,7 +33,7 @@ PACKAGES = {
 ORDER = (
     "version", "forks", "errors", "options", "models", "limits", "phrases", "secret", "signing",
     "codecs", "writes", "deadlines", "answers", "budget", "clock", "http", "transport", "client",
-    "flights", "reader", "convoy", "writer", "home", "names", "changes", "settling",
+    "latch", "flights", "reader", "convoy", "writer", "home", "names", "changes", "settling",
     "bufferoptions", "buffer", "journalerrors", "journallock", "journalrows", "journalfile",
     "journalcheck", "journal", "exits", "turns", "outcomes", "delivery", "flusher", "source",
     "cache", "breaker", "readmany", "readthrough", "asking", "renewals", "cachedreads", "listing",

@@ -598,7 +598,7 @@ def waiters_of(function: Any, count: int) -> Callable[[], bool]:
     def tell() -> bool:
         waiting = 0
         for call in itertools.chain(*function._calls.values()):
-            waiting += len(call.over._cond._waiters)
+            waiting += len(call.over._waiting)
         return waiting >= count
 
     return tell

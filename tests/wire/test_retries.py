@@ -893,7 +893,7 @@ FORK = """
         asking.start()
         while not transport.requests:
             pass
-        locks = transport._lock, transport.budget._changed, slots._freed, shared_budgets._lock
+        locks = transport._lock, transport.budget._lock, slots._lock, shared_budgets._lock
         for lock in locks:
             threading.Thread(target=hold, args=(lock,), daemon=True).start()
             taken.acquire()

@@ -1,0 +1,82 @@
+"""Ctrl-C at any moment: no lock stays taken, and nobody waits for what will not come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import kvdict
+from kvdict.budget import RateBudget
+from kvdict.changes import Change
+from kvdict.flights import Flight, Slots
+from kvdict.journal import Journal
+from kvdict.latch import Latch
+from tests.interrupts import at_every_moment, is_free
+from tests.journal.support import put
+
+pytestmark = pytest.mark.usefixtures("collector_rests")  # it would be interrupted, and say so
+
+
+def test_an_interrupted_assignment_leaves_the_buffer_free() -> None:
+    buffer = kvdict.WriteBuffer(max_age=1e9)
+    with kvdict.open("memory://", buffer=buffer) as kv:
+        free = [is_free(buffer.lock) for _ in at_every_moment(lambda: kv.update(k="v"))]
+        assert len(free) > 50
+        assert all(free)
+        kv.flush()
+        assert kv["k"] == "v"
+
+
+def test_an_interrupted_flush_leaves_the_buffer_free() -> None:
+    buffer = kvdict.WriteBuffer(max_age=1e9)
+    with kvdict.open("memory://", buffer=buffer) as kv:
+        kv["k"] = "v"
+        for _ in at_every_moment(kv.flush):
+            assert is_free(buffer.lock)
+            kv["k"] = "v"
+        assert kv.stats()["pending"] == 0
+
+
+def test_an_interrupted_request_leaves_the_allowance_free() -> None:
+    budget = RateBudget(per_second=None)
+    budget.release({})  # compiles patterns, once
+
+    def ask() -> None:
+        budget.acquire(1, "name")
+        budget.release({}, "name")
+
+    for _ in at_every_moment(ask):
+        assert is_free(budget._lock)
+        budget.release(None, "name")  # as who is interrupted does
+    assert budget.in_flight == 0
+
+
+def test_an_interrupted_start_of_a_flight_leaves_its_place_free() -> None:
+    slots = Slots(2)
+    for _ in at_every_moment(lambda: Flight(str, slots).result()):
+        assert is_free(slots._lock)
+    assert [Flight(lambda: 1, slots).result() for _ in range(3)] == [1, 1, 1]
+
+
+def test_who_is_interrupted_while_waiting_may_wait_again_and_keeps_nobody() -> None:
+    latch = Latch()
+    assert [latch.wait(0) for _ in at_every_moment(lambda: latch.wait(0))].count(False) > 3
+    latch.open()
+    latch.open()
+    for _ in at_every_moment(latch.wait):
+        assert latch.wait()
+    assert latch.wait()
+
+
+def test_an_interrupted_record_leaves_the_journal_free(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal", namespace="n", durability="power")
+    journal.stands_for = lambda change: True
+    change = put(1, "k")
+    record: Callable[[Change], None] = journal.record
+    for _ in at_every_moment(lambda: record(change)):
+        assert is_free(journal._lock)
+        assert is_free(journal._queueing)
+        assert journal._writer is None
+    journal.close()
