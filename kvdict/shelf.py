@@ -130,6 +130,7 @@ class KVShelf(Shelf[V]):
 
     def popitem(self) -> tuple[str, V]:
         """Delete the first key in order and return it with its value: 3 requests."""
+        self.kv._check_writable()
         for key in self.kv:
             return key, self.pop(key)
         raise KeyError("popitem(): the shelf is empty")

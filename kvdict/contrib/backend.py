@@ -78,7 +78,8 @@ class Backend:
             raise ConfigError(f"failures is {failures!r}; known are 'miss' and 'raise'")
         if codec is not None and secret is not None:
             raise ConfigError("a secret signs pickle; give codec or secret, not both")
-        self.prefix = check_room(prefix)
+        self.prefix = prefix
+        self._full_prefix = check_room(prefix, _prefix_of(where))
         self.codec = PickleCodec(secret) if codec is None else find_codec(codec)
         self.failures = failures
         if isinstance(where, KVNamespace):
@@ -99,7 +100,7 @@ class Backend:
 
     def name(self, key: str) -> str:
         """Return under which name a key is stored behind the prefix; a `StoredName` is its own."""
-        return stored_name(self.prefix, key)
+        return stored_name(self._full_prefix, key)
 
     # Reads
 
@@ -323,3 +324,8 @@ class Backend:
 def _is_over_at_once(ttl: float | None) -> bool:
     """Tell whether a time to live is over at once."""
     return ttl is not None and ttl <= 0
+
+
+def _prefix_of(where: object) -> str:
+    """Return the prefix that an open namespace has already, which counts for the keys' length."""
+    return where.prefix if isinstance(where, KVNamespace) else ""

@@ -21,12 +21,16 @@ class StoredName(str):
     __slots__ = ()
 
 
-def check_room(prefix: str) -> str:
-    """Return the prefix; ConfigError if a hashed key would be too long behind it."""
+def check_room(prefix: str, outer: str) -> str:
+    """Return both prefixes as one; ConfigError if a hashed key would be too long behind it."""
     check_prefix(prefix)
-    if len(prefix.encode()) > LONGEST_PREFIX:
-        raise ConfigError(f"a cache's prefix has at most {LONGEST_PREFIX} bytes of UTF-8")
-    return prefix
+    full = outer + prefix
+    if len(full.encode()) > LONGEST_PREFIX:
+        raise ConfigError(
+            f"a cache's prefix, with that of its namespace, has at most {LONGEST_PREFIX} bytes of"
+            " UTF-8"
+        )
+    return full
 
 
 def stored_name(prefix: str, key: str) -> str:

@@ -171,6 +171,27 @@ def test_an_open_namespace_with_a_prefix_of_its_own_is_taken(world: World) -> No
         Backend(world.kv, prefix="t:", token="x")
 
 
+def test_keys_that_are_too_long_only_behind_the_namespaces_own_prefix_are_hashed(
+    world: World,
+) -> None:
+    outer = world.kv.prefixed("app:" * 10)
+    backend = Backend(outer, prefix="t:")
+    keys = ["a" * 470, "a" * 471, "ü" * 240]
+    for place, key in enumerate(keys):
+        assert backend.set(key, place)
+    assert backend.get_many(keys) == {key: place for place, key in enumerate(keys)}
+    assert [backend.get(key) for key in keys] == [0, 1, 2]
+    assert backend.name(keys[0]) == keys[0]
+    assert backend.delete_many(keys)
+    assert not any(map(backend.has, keys))
+
+
+def test_a_prefix_has_to_leave_room_behind_that_of_its_namespace(world: World) -> None:
+    with pytest.raises(kvdict.ConfigError, match="with that of its namespace"):
+        Backend(world.kv.prefixed("x" * 439), prefix="t:")
+    assert Backend(world.kv.prefixed("x" * 438), prefix="t:").set("a" * 600, 1)
+
+
 # Costs
 
 
