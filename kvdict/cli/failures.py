@@ -55,6 +55,9 @@ _IN_OTHER_WORDS = (
     (r": there is nothing to read; .*", r": there is no such file; is its name right?"),
     (r"<KVNamespace ('.*?') .*?>", r"\1"),
     (r"expiration_ttl is", "the time to live (--ttl) is"),
+    (r"a time to live is an expiration_ttl", "a time to live is --ttl"),
+    (r"give expiration_ttl or expiration, not both", "give --ttl or --expiration, not both"),
+    (r"say which, for example datetime\.now.*", "say which, for example 2030-01-31T12:00:00Z"),
     (r", other options are keyword arguments of kvdict\.open", ""),
     (r"\s*\n\s*", " "),
 )  # fmt: skip

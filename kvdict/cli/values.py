@@ -22,6 +22,20 @@ from kvdict.limits import MAX_VALUE_BYTES, shorten
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+"""Seconds by the letter that stands behind a number."""
+
+
+def seconds(text: str) -> float:
+    """Return a time to live: a number of seconds, or of a unit that is named behind it."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
+    try:
+        return float(number) * UNITS[unit]
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no time to live, which is seconds such as 3600, or 90m, 12h, 7d"
+        ) from None
+
 
 def moment(text: str) -> float | datetime:
     """Return a point in time: epoch seconds, or ISO 8601, which may still lack its time zone."""
@@ -33,7 +47,7 @@ def moment(text: str) -> float | datetime:
         return datetime.fromisoformat(text)
     except ValueError:
         raise click.BadParameter(
-            f"{text!r} is neither epoch seconds nor 2030-01-31T12:00:00Z"
+            f"{text!r} is neither epoch seconds nor 2030-01-31T12:00:00Z; a time to live is --ttl"
         ) from None
 
 
@@ -49,11 +63,11 @@ def about_options(function: F) -> F:
     """Take a time to live, an expiration, and metadata."""
     for option in (
         click.option("--metadata", type=json_value, metavar="JSON",
-                     help="Any JSON of 1,024 bytes."),
+                     help="Any JSON of up to 1,024 bytes."),
         click.option("--expiration", type=moment, metavar="T",
                      help="When the key ends: epoch seconds, or 2030-01-31T12:00:00Z."),
-        click.option("--ttl", type=float, metavar="S",
-                     help="In how many seconds the key ends, 60 at least."),
+        click.option("--ttl", type=seconds, metavar="S",
+                     help="In how many seconds the key ends, 60 at least; or 90m, 12h, 7d."),
     ):  # fmt: skip
         function = option(function)
     return function
