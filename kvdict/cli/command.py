@@ -25,6 +25,14 @@ class Help(click.Command):
         super().__init__(*args, **options)
         self.examples = examples
 
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        """Take the arguments apart; a usage error knows of which command it is."""
+        try:
+            return super().parse_args(context, arguments)
+        except click.UsageError as error:
+            error.ctx = error.ctx or context
+            raise
+
     def format_epilog(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
         with formatter.section("Examples"):

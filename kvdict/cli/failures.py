@@ -126,7 +126,7 @@ def _explain_file(error: OSError) -> Failure:
 
 
 def _usage(error: click.UsageError) -> str:
-    sentence = error.format_message().strip().rstrip(".")
+    sentence = " ".join(error.format_message().split()).rstrip(".")
     if isinstance(error, click.NoSuchOption):
         is_first = error.ctx is None or error.ctx.parent is None
         sentence += (

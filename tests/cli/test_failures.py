@@ -162,6 +162,23 @@ def test_a_misspelt_command_names_the_near_one(
     assert (told.out, told.err.count("\n")) == ("", 1)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["ls", "--prefix"], "'--prefix' requires an argument; see `kvdict ls --help`"),
+        (["namespaces", "create", "--account"], "see `kvdict namespaces create --help`"),
+        (["completion"], "Choose from: bash, zsh, fish; see `kvdict completion --help`"),
+    ],
+)
+def test_arguments_that_are_missing_name_the_commands_own_help(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert run(arguments) == 2
+    told = capsys.readouterr()
+    assert said in told.err
+    assert (told.out, told.err.count("\n")) == ("", 1)
+
+
 def test_an_option_before_the_command_is_told_where_it_belongs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
