@@ -84,6 +84,7 @@ def connect(uri: str) -> Connection:
     )
     try:
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA trusted_schema = OFF")  # who made the file may be a stranger
     except BaseException:
         connection.close()
         raise

@@ -563,6 +563,20 @@ def test_a_stores_connections_do_not_grow_with_its_threads(store: Store, space: 
     assert len(ours) < 15
 
 
+def test_what_a_stranger_put_into_a_file_is_not_trusted(
+    path: Path, store: Store, space: str
+) -> None:
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "CREATE TRIGGER theirs AFTER INSERT ON pairs BEGIN"
+            " SELECT file FROM pragma_database_list; END"
+        )
+    refused = pytest.raises(StoreError, match="unsafe use of virtual table .pragma_database_list")
+    with closing(Store(path)) as opened, refused:
+        opened.put(ACCOUNT, space, "k", pair())
+
+
 def test_a_connection_that_is_dropped_closes_itself_before_sqlite3_warns_of_it() -> None:
     connection = connect(":memory:")
     connection.__del__()
