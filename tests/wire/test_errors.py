@@ -192,6 +192,11 @@ def test_a_missing_namespace_says_where_to_look(time: Time) -> None:
     assert "kvdict.Account()" in str(refusal(time, refused(404, 10013)))
 
 
+def test_a_url_that_leads_nowhere_says_where_to_look(time: Time) -> None:
+    for status in (400, 404):
+        assert "ends in /client/v4" in str(refusal(time, refused(status, 7003)))
+
+
 def test_all_errors_of_an_answer_are_told(time: Time) -> None:
     told = {
         "success": False,
