@@ -498,6 +498,8 @@ def test_account_and_token_that_are_both_missing_are_both_named() -> None:
 def test_a_title_in_the_place_of_the_account_is_told_its_own() -> None:
     with pytest.raises(kvdict.ConfigError, match="third slash: kv:///TITLE"):
         kvdict.open("kv://links")
+    with pytest.raises(kvdict.ConfigError, match="account: kv.http://HOST:PORT/ACCOUNT/TITLE"):
+        kvdict.open("kv+http://127.0.0.1:8787/links")
 
 
 @pytest.mark.usefixtures("cloudflare", "listed")
