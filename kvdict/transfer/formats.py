@@ -25,6 +25,7 @@ Format = Literal["jsonl", "wrangler", "dir"]
 SourceFormat = Literal["jsonl", "wrangler", "dir", "dbm", "shelve"]
 """What is read: also files of the standard library's dbm modules; of a shelf, its pickles."""
 
+_SQLITE = b"SQLite format 3\0"
 _UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 BUFFER = 65_536
 
@@ -125,6 +126,12 @@ def _detect(head: bytes) -> Format:
         return "wrangler"
     if text.startswith(b"{"):  # wrangler breaks the line behind it, the other format never does
         return "wrangler" if text[1:].lstrip(b" \t\r").startswith(b"\n") else "jsonl"
+    if text.startswith(_SQLITE):
+        raise TransferError(
+            "the file is an SQLite database, not an export; if it is one of kvdict's, it is a"
+            " namespace, sqlite:///FILE, to be copied",
+            line=1,
+        )
     if text:
         raise TransferError(
             f"the file begins with {text[:20]!r}, expected JSON: an object a line (jsonl), or an"
