@@ -52,6 +52,7 @@ _IN_OTHER_WORDS = (
     (r"skip_invalid", "--skip-invalid"),
     (r"without resume", "without --resume"),
     (r"the format '(\w+)'", r"--format \1"),
+    (r"\(format (\w+)\)", r"(--format \1)"),
     (r": there is nothing to read; .*", r": there is no such file; is its name right?"),
     (r"<KVNamespace ('.*?') .*?>", r"\1"),
     (r"expiration_ttl is", "the time to live (--ttl) is"),
