@@ -33,6 +33,7 @@ MOST_ERRORS = 10
 LONGEST_TEXT = 500
 """Characters of each that an error repeats of what the service said."""
 LARGEST_CODE = 1_000_000
+NO_ROUTE_CODES = {7000, 7003}
 NOT_FOUND_CODES = {KEY_NOT_FOUND, NAMESPACE_NOT_FOUND}
 
 PERMISSION_HELP = (
@@ -141,6 +142,8 @@ class Answer:
             return "; the free plan's share is renewed at 00:00 UTC, trying earlier is of no use"
         if NAMESPACE_NOT_FOUND in codes:
             return "; look at the namespace's id: kvdict.Account() lists what there is"
+        if NO_ROUTE_CODES & codes:
+            return "; look at the account id, and at the base URL, which ends in /client/v4"
         return ""
 
     def _writes(self) -> bool:

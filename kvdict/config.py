@@ -179,9 +179,11 @@ def parse_namespace(where: str | os.PathLike[str] | None) -> Target:
             try:
                 check_id(target.account_id, "account id")
             except ConfigError as error:
-                raise ConfigError(
-                    f"{error}; a title stands behind a third slash: kv:///TITLE"
-                ) from error
+                form = (
+                    "the account: kv+http://HOST:PORT/ACCOUNT/TITLE" if target.location
+                    else "a third slash: kv:///TITLE"
+                )  # fmt: skip
+                raise ConfigError(f"{error}; a title stands behind {form}") from error
         raise ConfigError(f"{target} names an account and no namespace in it; add /TITLE")
     return target
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 import os
+from urllib.parse import urlsplit
 
 from kvdict.client import check_id
 from kvdict.errors import ConfigError
@@ -20,6 +23,11 @@ TOKENLESS = (
     "no API token: set {} or pass token=; make one in Cloudflare's dashboard under My Profile,"
     " API Tokens, with the permission Workers KV Storage: Edit"
 )
+
+_told_of: set[str] = set()
+"""The hosts of which it was said that a token goes there in clear."""
+
+log = logging.getLogger("kvdict")
 
 
 def find_base_url(target: Target, base_url: str | None) -> str:
@@ -39,12 +47,36 @@ def find_credentials(
     missing += [TOKENLESS.format(target.token_variable)] if needs_token else []
     if not account or missing:
         raise ConfigError("; ".join(missing) + _maybe_a_file(target))
+    if token is not None:
+        _warn_of_clear_text(base_url)
     return check_id(account, "account id"), token
 
 
 def _token_from(variable: str) -> TokenSource:
     token = Secret(os.environ.get(variable, ""))
     return check_token(token, variable) if token else None
+
+
+def _warn_of_clear_text(base_url: str) -> None:
+    """Say once for each host that whoever is between here and there can read the token."""
+    parts = urlsplit(base_url)
+    host = parts.netloc
+    if parts.scheme == "https" or _is_this_machine(parts.hostname or "") or host in _told_of:
+        return
+    _told_of.add(host)
+    log.warning(
+        "the API token is sent to %s without encryption: all that is between can read it; use"
+        " https (kv+https://...), or a token that is good for nothing else",
+        host,
+    )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return f".{host.rstrip('.')}".endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
 
 
 def _maybe_a_file(target: Target) -> str:

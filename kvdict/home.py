@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -117,15 +118,21 @@ class Home:
         return namespace.id, namespace.title
 
     def _unknown(self, title: str, titles: list[str]) -> NotFoundError:
-        near = get_close_matches(title, titles, n=3, cutoff=0.5)
+        folded = {known.casefold(): known for known in titles}
+        near = [folded[one] for one in get_close_matches(title.casefold(), folded, 3, 0.5)]
         hint = f", did you mean {' or '.join(map(repr, near))}?" if near else ""
         others = f" kvdict.Account({self.place!r}) lists the {len(titles)} there," if titles else ""
         return NotFoundError(
             f"{self.place}: no namespace has the title {title!r}{hint};{others}"
-            " kvdict.open(..., create=True) makes a missing one",
+            f" kvdict.open(..., create=True) makes a missing one{self._maybe_a_file(title)}",
             status=404,
             errors=[(NAMESPACE_NOT_FOUND, "namespace not found")],
         )
+
+    def _maybe_a_file(self, title: str) -> str:
+        if self.local or not os.path.isfile(title):
+            return ""
+        return f". Was the file of that name meant? That is kvdict.open('sqlite:///{title}')"
 
     def __repr__(self) -> str:
         return f"<Home {self.place}>"

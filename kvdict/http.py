@@ -90,19 +90,22 @@ def read_body(
 def lost(what: str, base_url: str | None, cause: Exception) -> TransportError:
     """Return our error for a request that got no usable answer, whatever was raised.
 
-    `base_url` is None where no network is between.
+    `base_url` is None where no network is between. What caused the cause is taken off its chain:
+    the message holds the root, and a traceback would print each of them above it.
     """
     bare(cause)
     foreseen = isinstance(cause, requests.RequestException | urllib3.exceptions.HTTPError | OSError)
     timed_out = _is_caused_by(cause, *TIMEOUTS) and not _is_caused_by(cause, *UNCONNECTED)
     said = _root(cause) if foreseen else str(cause) or type(cause).__name__
+    transient = foreseen and not _is_caused_by(cause, ValueError)
+    cause.__cause__ = cause.__context__ = None
     advice = f"is {base_url} right, and to be reached from here (network, proxy settings)?"
     return TransportError(
         f"{what}: {'timed out' if timed_out else 'no answer'}: {said}; {advice}"
         if base_url
         else f"{what}: {said}",
         timed_out=timed_out,
-        transient=foreseen and not _is_caused_by(cause, ValueError),
+        transient=transient,
     )
 
 

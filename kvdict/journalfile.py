@@ -61,13 +61,15 @@ def digest(namespace: str) -> str:
 
 def connect(path: str, mode: str) -> sqlite3.Connection:
     """Return a connection in autocommit mode that any thread may use."""
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         f"{Path(path).as_uri()}?mode={mode}",
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
     )
+    connection.execute("PRAGMA trusted_schema = OFF")  # who made the file may be a stranger
+    return connection
 
 
 def open_own(path: str, durability: str) -> sqlite3.Connection:

@@ -94,9 +94,9 @@ def check_ttl(ttl: float | timedelta, where: str) -> float:
     """Return a time to live in seconds; LimitError if it is not a number of at least 60."""
     seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else _number(ttl, where)
     if not MIN_TTL <= seconds <= MAX_EXPIRATION:
-        raise LimitError(
-            f"{where}: expiration_ttl is {seconds:g} s, Cloudflare takes {MIN_TTL} s and more"
-        )
+        near, far = f"Cloudflare takes {MIN_TTL} s and more", f"{MAX_EXPIRATION} s is the longest"
+        bound = near if seconds < MIN_TTL else far
+        raise LimitError(f"{where}: expiration_ttl is {seconds:g} s, {bound}")
     return seconds
 
 
@@ -112,12 +112,16 @@ def check_expiration(expiration: float | datetime, now: float, where: str) -> fl
     else:
         moment = _number(expiration, where)
     if moment < now:
-        past = now - moment
-        raise LimitError(f"{where}: the expiration {moment:.0f} lies {past:.0f} s in the past")
+        raise LimitError(
+            f"{where}: the expiration {moment:.0f} lies {now - moment:.0f} s in the past; it is in"
+            " epoch seconds (a time to live is an expiration_ttl)"
+        )
     if not now + MIN_TTL <= moment <= MAX_EXPIRATION:
+        near, far = f"Cloudflare takes {MIN_TTL} s and more", "the end of the year 9999 is the last"
+        bound = near if moment < now + MIN_TTL else far
         raise LimitError(
             f"{where}: the expiration {moment:.0f} is {moment - now:.0f} s ahead of the service's"
-            f" clock, Cloudflare takes {MIN_TTL} s and more (epoch seconds, not milliseconds"
+            f" clock, {bound} (epoch seconds, not milliseconds"
             " and not a time to live)"
         )
     return moment

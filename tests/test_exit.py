@@ -56,6 +56,20 @@ def test_the_interpreters_exit_flushes(where: str) -> None:
     assert len(stored(where)) == 25
 
 
+def test_a_program_that_closes_nothing_ends_without_a_word(tmp_path: Path) -> None:
+    program = """
+from kvdict import shelve
+open_all = lambda: [kvdict.open(where), kvdict.open(where, readonly=True), kvdict.Account(where),
+    kvdict.open("memory://"), kvdict.open("memory://shared"), shelve.open(where[10:] + "-shelf")]
+opened = open_all()
+opened[0]["k"] = opened[-1]["k"] = 1
+opened[1]["k"]
+open_all()
+"""
+    done = run(program, f"sqlite:///{tmp_path}/exit.db")  # Python 3.13 warns of sqlite3's own
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 @pytest.mark.parametrize("end", ["sys.exit(3)", "raise SystemExit(3)", "1 / 0"])
 def test_so_does_an_exit_by_exception(where: str, end: str) -> None:
     run(f"kv = open_kv(); kv['k'] = 1; {end}", where, expect=1 if end == "1 / 0" else 3)

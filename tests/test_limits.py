@@ -57,7 +57,8 @@ def test_a_time_to_live_of_a_minute_or_of_centuries_is_taken(world: World, ttl: 
         (59.999, "'k': expiration_ttl is 59.999 s, Cloudflare takes 60 s and more"),
         (datetime.timedelta(seconds=59), "'k': expiration_ttl is 59 s"),
         (0, "expiration_ttl is 0 s"),
-        (YEAR_9999 + 1, "expiration_ttl is 2.53402e.11 s"),
+        (YEAR_9999 + 1, "expiration_ttl is 2.53402e.11 s, 253402300799 s is the longest"),
+        (10**12, "expiration_ttl is 1e.12 s, 253402300799 s is the longest"),
         (float("nan"), "'k': nan is no number of seconds"),
         (10**400, "'k': inf is no number of seconds"),
     ],
@@ -77,10 +78,11 @@ def test_any_other_moment_is_refused_with_its_distance(world: World) -> None:
     now = world.time
     for moment, words in (
         (now - 30, f"'k': the expiration {now - 30:.0f} lies 30 s in the past"),
+        (3600, "in epoch seconds .a time to live is an expiration_ttl"),
         (now, f"'k': the expiration {now:.0f} is 0 s ahead of the service's clock"),
         (now + 59.5, "Cloudflare takes 60 s and more .epoch seconds, not milliseconds"),
         (YEAR_9999 + 1, f"{YEAR_9999 + 1} is {YEAR_9999 + 1 - now:.0f} s ahead"),
-        (now * 1000, "not milliseconds"),
+        (now * 1000, "the end of the year 9999 is the last .*not milliseconds"),
     ):
         refused(lambda: world.kv.put("k", 1, expiration=moment), words)  # noqa: B023 - called at once
 

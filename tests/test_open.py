@@ -366,8 +366,9 @@ class TestAccount:
     def test_an_unknown_title_is_named_with_the_near_ones(self, account: kvdict.Account) -> None:
         account.create("products")
         for call in (account.open, account.delete, lambda title: account.rename(title, "x")):
-            with pytest.raises(kvdict.NotFoundError, match="did you mean 'products'"):
-                call("product")
+            for title in ("product", "PRODUCTS"):
+                with pytest.raises(kvdict.NotFoundError, match="did you mean 'products'"):
+                    call(title)
         with pytest.raises(KeyError) as caught:
             account["product"]
         assert caught.value.args == ("product",)
@@ -500,6 +501,25 @@ def test_account_and_token_that_are_both_missing_are_both_named() -> None:
 def test_a_title_in_the_place_of_the_account_is_told_its_own() -> None:
     with pytest.raises(kvdict.ConfigError, match="third slash: kv:///TITLE"):
         kvdict.open("kv://links")
+    with pytest.raises(kvdict.ConfigError, match="account: kv.http://HOST:PORT/ACCOUNT/TITLE"):
+        kvdict.open("kv+http://127.0.0.1:8787/links")
+
+
+@pytest.mark.usefixtures("cloudflare", "listed")
+def test_a_title_that_is_the_name_of_a_file_asks_whether_that_was_meant(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kvdict.open("sqlite:///app.db").close()
+    with pytest.raises(kvdict.NotFoundError) as caught:
+        kvdict.open("app.db")
+    assert str(caught.value).endswith(
+        "makes a missing one. Was the file of that name meant? That is"
+        " kvdict.open('sqlite:///app.db')"
+    )
+    with pytest.raises(kvdict.NotFoundError) as caught:
+        kvdict.open("app.txt")
+    assert str(caught.value).endswith("makes a missing one")
 
 
 def test_where_there_is_no_namespace_yet_none_are_offered(tmp_path: pathlib.Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, TypeVar
 
@@ -23,6 +24,14 @@ class Help(click.Command):
         options.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})
         super().__init__(*args, **options)
         self.examples = examples
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        """Take the arguments apart; a usage error knows of which command it is."""
+        try:
+            return super().parse_args(context, arguments)
+        except click.UsageError as error:
+            error.ctx = error.ctx or context
+            raise
 
     def format_epilog(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
@@ -57,7 +66,17 @@ class Command(Help):
 
 
 class Group(Help, click.Group):
-    """A group of commands."""
+    """A group of commands, which names the near ones of a name that is none."""
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments begin with, and the rest of them."""
+        name, names = arguments[0], self.list_commands(context)
+        near = get_close_matches(name.lower(), names, n=1)
+        if name not in names and near and not context.resilient_parsing:
+            raise click.UsageError(f"No such command {name!r}, did you mean {near[0]!r}?", context)
+        return super().resolve_command(context, arguments)
 
 
 command = partial(click.command, cls=Command)

@@ -54,9 +54,13 @@ _IN_OTHER_WORDS = (
     (r"name a file with state=", "name a file with --state"),
     (r"without resume", "without --resume"),
     (r"the format '(\w+)'", r"--format \1"),
+    (r"\(format (\w+)\)", r"(--format \1)"),
     (r": there is nothing to read; .*", r": there is no such file; is its name right?"),
     (r"<KVNamespace ('.*?') .*?>", r"\1"),
     (r"expiration_ttl is", "the time to live (--ttl) is"),
+    (r"a time to live is an expiration_ttl", "a time to live is --ttl"),
+    (r"give expiration_ttl or expiration, not both", "give --ttl or --expiration, not both"),
+    (r"say which, for example datetime\.now.*", "say which, for example 2030-01-31T12:00:00Z"),
     (r", other options are keyword arguments of kvdict\.open", ""),
     (r"\s*\n\s*", " "),
 )  # fmt: skip
@@ -125,7 +129,7 @@ def _explain_file(error: OSError) -> Failure:
 
 
 def _usage(error: click.UsageError) -> str:
-    sentence = error.format_message().strip().rstrip(".")
+    sentence = " ".join(error.format_message().split()).rstrip(".")
     if isinstance(error, click.NoSuchOption):
         is_first = error.ctx is None or error.ctx.parent is None
         sentence += (

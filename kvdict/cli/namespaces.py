@@ -7,7 +7,7 @@ import sys
 import click
 
 from kvdict.cli.command import Command, Group, json_option, max_wait_option, options, yes_option
-from kvdict.cli.opening import open_account
+from kvdict.cli.opening import look_into, open_account
 from kvdict.cli.output import is_terminal, put_json, put_line, say
 from kvdict.cli.questions import confirm_by
 from kvdict.cli.words import printable
@@ -46,8 +46,8 @@ def list_command(as_lines: bool, account: str | None, max_wait: float) -> None:
 
     In a pipe a tab is between them.
     """
-    with open_account(account, max_wait) as opened:
-        found = opened.namespaces()
+    with look_into(account, max_wait) as home:
+        found = home.namespaces()
         if is_terminal(sys.stdout) and not as_lines:
             _show(list(found))
             return

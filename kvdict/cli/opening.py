@@ -5,8 +5,10 @@ from __future__ import annotations
 from kvdict.account import Account
 from kvdict.buffer import WriteBuffer
 from kvdict.config import open_home, open_in, parse_namespace
+from kvdict.home import Home
 from kvdict.namespace import KVNamespace
 from kvdict.transport import Transport
+from kvdict.where import parse_account
 
 ALLOWANCE_WAIT = 3600.0
 """Seconds that one request may wait for allowance: a window has 300, and others may want it too."""
@@ -33,8 +35,15 @@ def open_kv(where: str | None, max_wait: float, *, reads: bool = False) -> KV:
         )
 
 
+def look_into(where: str | None, max_wait: float) -> Home:
+    """Open an account to read what is there, that of the environment without WHERE."""
+    home = open_home(parse_account(where), max_wait=max_wait, readonly=True)
+    _have_patience(home.client.transport, max_wait)
+    return home
+
+
 def open_account(where: str | None, max_wait: float) -> Account:
-    """Open an account, that of the environment without WHERE."""
+    """Open an account to change it, that of the environment without WHERE."""
     account = Account(where, max_wait=max_wait)
     _have_patience(account.client.transport, max_wait)
     return account

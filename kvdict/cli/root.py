@@ -9,7 +9,7 @@ from itertools import takewhile
 
 import click
 
-from kvdict.cli.command import Help
+from kvdict.cli.command import Group
 from kvdict.cli.failures import Code, explain
 from kvdict.cli.output import say
 from kvdict.cli.retries import tell_of_retries
@@ -50,7 +50,7 @@ or did not answer, 4 partly done.
 """
 
 
-class Root(Help, click.Group):
+class Root(Group):
     """The group of all commands, which imports each when it is asked for."""
 
     def list_commands(self, _context: click.Context) -> list[str]:

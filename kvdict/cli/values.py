@@ -19,6 +19,20 @@ from kvdict.cli.output import as_json, data_out, is_terminal
 from kvdict.edit import KEEP
 from kvdict.limits import MAX_VALUE_BYTES, shorten
 
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+"""Seconds by the letter that stands behind a number."""
+
+
+def parse_seconds(text: str) -> float:
+    """Return a time to live: a number of seconds, or of a unit that is named behind it."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
+    try:
+        return float(number) * UNITS[unit]
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no time to live, which is seconds such as 3600, or 90m, 12h, 7d"
+        ) from None
+
 
 def parse_moment(text: str) -> float | datetime:
     """Return a point in time: epoch seconds, or ISO 8601, which may still lack its time zone."""
@@ -30,7 +44,7 @@ def parse_moment(text: str) -> float | datetime:
         return datetime.fromisoformat(text)
     except ValueError:
         raise click.BadParameter(
-            f"{text!r} is neither epoch seconds nor 2030-01-31T12:00:00Z"
+            f"{text!r} is neither epoch seconds nor 2030-01-31T12:00:00Z; a time to live is --ttl"
         ) from None
 
 
@@ -44,7 +58,10 @@ def parse_json(text: str) -> Any:
 
 about_options = options(
     click.option(
-        "--ttl", type=float, metavar="S", help="In how many seconds the key ends, 60 at least."
+        "--ttl",
+        type=parse_seconds,
+        metavar="S",
+        help="In how many seconds the key ends, 60 at least; or 90m, 12h, 7d.",
     ),
     click.option(
         "--expiration",

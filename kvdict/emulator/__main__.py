@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import signal
 import sys
 import threading
@@ -31,10 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _announce(server, options.host, options.token)
             stop.wait()
     except (OSError, OverflowError) as error:
-        return _complain(
-            f"cannot listen on {options.host} port {options.port}: {error};"
-            " --port 0 picks a free one"
-        )
+        is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        advice = "--port 0 picks a free one" if is_taken else "look at --host and --port"
+        said = str(error).rstrip(".")
+        return _complain(f"cannot listen on {options.host} port {options.port}: {said}; {advice}")
     finally:
         store.close()
     return 0

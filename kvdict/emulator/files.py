@@ -60,10 +60,23 @@ def failure(name: str, error: sqlite3.Error) -> StoreError:
     return StoreError(f"{name} {advice} (SQLite: {error})")
 
 
-def connect(uri: str) -> sqlite3.Connection:
+class Connection(sqlite3.Connection):
+    """A connection that a program need not close at its end.
+
+    When it is dropped SQLite closes it in any case, since Python 3.13 with a ResourceWarning.
+    """
+
+    def __del__(self) -> None:
+        """Close it without a warning."""
+        with suppress(sqlite3.Error):  # of one that was never opened
+            self.close()
+
+
+def connect(uri: str) -> Connection:
     """Return a connection in autocommit mode that any thread may use."""
     connection = sqlite3.connect(
         uri,
+        factory=Connection,
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,
@@ -72,6 +85,7 @@ def connect(uri: str) -> sqlite3.Connection:
     )
     try:
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA trusted_schema = OFF")  # who made the file may be a stranger
     except BaseException:
         connection.close()
         raise

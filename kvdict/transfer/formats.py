@@ -25,6 +25,12 @@ Format = Literal["jsonl", "wrangler", "dir"]
 SourceFormat = Literal["jsonl", "wrangler", "dir", "dbm", "shelve"]
 """What is read: also files of the standard library's dbm modules; of a shelf, its pickles."""
 
+_SQLITE = b"SQLite format 3\0"
+_WHICH = "say whether it is a shelf, whose values are pickles (format shelve), or not (format dbm)"
+_A_DATABASE = (
+    "an SQLite database, not an export; one of kvdict's is a namespace, sqlite:///FILE, to be"
+    f" copied; of one of dbm's {_WHICH}"
+)
 _UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 BUFFER = 65_536
 
@@ -74,11 +80,11 @@ def open_source(source: Any, format: SourceFormat | None, reject: Reject) -> Ope
         return _open_folder(path, format, reject)
     if format == "dir":
         raise TransferError(f"{path} is no directory; its format is another")
-    if format is None and not is_device(path) and kind_of(str(path)):
-        raise TransferError(
-            f"{path} is a file of the standard library's {kind_of(str(path))}: say whether it is a"
-            " shelf, whose values are pickles (format shelve), or not (format dbm)"
-        )
+    kind = kind_of(str(path)) if format is None and not is_device(path) else None
+    if kind == "dbm.sqlite3":  # which is also what one of ours looks like
+        raise TransferError(f"{path} is {_A_DATABASE}")
+    if kind:
+        raise TransferError(f"{path} is a file of the standard library's {kind}: {_WHICH}")
     file = io.BufferedReader(io.FileIO(path), BUFFER)
     try:
         size = 0 if is_device(path) else os.fstat(file.fileno()).st_size
@@ -125,6 +131,8 @@ def _detect(head: bytes) -> Format:
         return "wrangler"
     if text.startswith(b"{"):  # wrangler breaks the line behind it, the other format never does
         return "wrangler" if text[1:].lstrip(b" \t\r").startswith(b"\n") else "jsonl"
+    if text.startswith(_SQLITE):
+        raise TransferError(f"the file is {_A_DATABASE}", line=1)
     if text:
         raise TransferError(
             f"the file begins with {text[:20]!r}, expected JSON: an object a line (jsonl), or an"

@@ -159,6 +159,42 @@ def test_it_gave_up_after_a_time_only_where_it_tried_again(transient: bool) -> N
     assert said == "PUT /x: a reason" + ("; gave up after 30 s (--max-wait)" if transient else "")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["lst", "links"], "No such command 'lst', did you mean 'ls'?; see `kvdict --help`"),
+        (["Get"], "No such command 'Get', did you mean 'get'?; see `kvdict --help`"),
+        (["namespace", "list"], "No such command 'namespace', did you mean 'namespaces'?;"),
+        (["namespaces", "ls"], "No such command 'ls', did you mean 'list'?;"),
+        (["frobnicate"], "No such command 'frobnicate'; see `kvdict --help`"),
+    ],
+)
+def test_a_misspelt_command_names_the_near_one(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert run(arguments) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith(f"kvdict: {said}")
+    assert (told.out, told.err.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["ls", "--prefix"], "'--prefix' requires an argument; see `kvdict ls --help`"),
+        (["namespaces", "create", "--account"], "see `kvdict namespaces create --help`"),
+        (["completion"], "Choose from: bash, zsh, fish; see `kvdict completion --help`"),
+    ],
+)
+def test_arguments_that_are_missing_name_the_commands_own_help(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert run(arguments) == 2
+    told = capsys.readouterr()
+    assert said in told.err
+    assert (told.out, told.err.count("\n")) == ("", 1)
+
+
 def test_an_option_before_the_command_is_told_where_it_belongs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

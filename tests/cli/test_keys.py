@@ -71,6 +71,13 @@ def test_touch_keeps_what_is_not_named(cli: Cli, where: str) -> None:
     assert json.loads(cli("ls", where, "--json").out)["expiration"] == 1896087600
 
 
+def test_a_time_to_live_may_name_its_unit(cli: Cli, where: str) -> None:
+    for text, seconds in (("90", 90), ("90s", 90), ("1.5m", 90), ("12h", 43200), ("7d", 604800)):
+        assert cli("put", where, "k", "v", "--ttl", text) == Ran(0, b"", "")
+        ends = json.loads(cli("ls", where, "--json").out)["expiration"]
+        assert abs(ends - time.time() - seconds) < 60
+
+
 def test_a_missing_key_is_code_1_and_a_sentence(cli: Cli, where: str) -> None:
     for arguments in (["get"], ["touch"], ["get", "--metadata"]):
         ran = cli(*arguments[:1], where, "nö such", *arguments[1:])
@@ -136,9 +143,18 @@ def test_the_environment_names_where(
     [
         (["put", "k"], "Missing argument"), (["put", "k", "v", "--path", "f"], "not both"),
         (["put", "k", "v", "--ttl", "59"], "(--ttl) is 59 s"),
-        (["put", "k", "v", "--ttl", "3600", "--expiration", "2000000000"], "not both"),
+        (["put", "k", "v", "--ttl", "3600", "--expiration", "2000000000"],
+         "give --ttl or --expiration, not both"),
+        (["put", "k", "v", "--ttl", "soon"], "'soon' is no time to live, which is seconds such as"),
+        (["put", "k", "v", "--ttl", ""], "'' is no time to live"),
+        (["put", "k", "v", "--ttl", "h"], "'h' is no time to live"),
+        (["put", "k", "v", "--ttl", "5s"], "(--ttl) is 5 s, Cloudflare takes 60 s and more"),
+        (["put", "k", "v", "--ttl", "1000000000000"], "(--ttl) is 1e+12 s, 253402300799 s is the"),
         (["put", "k", "v", "--expiration", "tomorrow"], "'tomorrow' is neither"),
-        (["put", "k", "v", "--expiration", "2030-01-31"], "no time zone"),
+        (["put", "k", "v", "--expiration", "1h"], "a time to live is --ttl"),
+        (["put", "k", "v", "--expiration", "3600"], "in epoch seconds (a time to live is --ttl)"),
+        (["put", "k", "v", "--expiration", "2030-01-31"],
+         "has no time zone; say which, for example 2030-01-31T12:00:00Z\n"),
         (["put", "k", "v", "--metadata", "{"], "is not JSON"),
         (["put", "k", "v", "--metadata", json.dumps("x" * 2000)], "the limit is 1024"),
         (["put", "k", "--path", "missing"], "missing: No such file or directory"),

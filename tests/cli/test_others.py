@@ -55,6 +55,13 @@ def test_namespaces_are_made_renamed_and_deleted(
     assert new not in cli("namespaces", "list", "--account", account).out.decode()
 
 
+def test_listing_the_namespaces_of_a_misspelt_file_makes_none(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("namespaces", "list", "--account", f"sqlite:///{tmp_path}/typo.db")
+    assert (ran.code, ran.out) == (2, b"")
+    assert ran.err == f"kvdict: {tmp_path}/typo.db: there is no such file; is its name right?\n"
+    assert not (tmp_path / "typo.db").exists()
+
+
 def test_deleting_a_namespace_may_go_unasked(cli: Cli, tmp_path: Path) -> None:
     account = f"sqlite:///{tmp_path}/app.db"
     fill(account, {"k": b"v"})

@@ -202,3 +202,17 @@ def test_a_shelf_of_the_standard_library_is_imported(cli: Cli, tmp_path: Path) -
     assert (ran.code, ran.out) == (0, b"")
     with kvdict.shelve.open(there) as again:
         assert dict(again) == {"cart": {"apples": 3}}
+
+
+def test_a_database_is_told_to_be_copied_open_or_not(cli: Cli, tmp_path: Path) -> None:
+    where, into = f"sqlite:///{tmp_path}/app.db", f"sqlite:///{tmp_path}/other.db"
+    fill(where, {"k": b"v"})
+    closed = cli("import", into, "app.db")
+    with kvdict.open(where) as kv:
+        kv["k"] = "w"
+        opened = cli("import", into, "app.db")
+    for ran in (closed, opened):
+        assert ran.code == 2
+        assert "one of kvdict's is a namespace, sqlite:///FILE, to be copied" in ran.err
+        assert "(--format shelve), or not (--format dbm)" in ran.err
+        assert ran.err.count("\n") == 1

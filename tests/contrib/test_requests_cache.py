@@ -383,7 +383,7 @@ def test_the_pages_blocks_run(
     assert len(blocks) >= 2
     names: dict[str, Any] = {}
     for text in blocks:
-        there = text.replace("https://api.example.com", url)
+        there = text.replace("https://example.com", url)
         exec(compile(there, "requests-cache.md", "exec"), names)
     assert site.asked
     names["session"].close()

@@ -100,6 +100,7 @@ def test_a_port_in_use_is_one_sentence() -> None:
         code, err = refused("--port", str(port))
     assert code == 2
     assert f"cannot listen on 127.0.0.1 port {port}" in err
+    assert "--port 0 picks a free one" in err
     assert err.count("\n") == 1
 
 
@@ -112,6 +113,7 @@ def test_a_port_that_is_none_is_one_sentence(port: str) -> None:
 def test_a_host_that_is_not_here_is_one_sentence() -> None:
     code, err = refused("--port", "0", "--host", "192.0.2.1")
     assert (code, err.count("\n")) == (2, 1)
+    assert "; look at --host and --port" in err
 
 
 def test_a_bad_database_is_one_sentence(tmp_path: Path) -> None:

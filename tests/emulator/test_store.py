@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from kvdict.emulator import Store, StoreError
-from kvdict.emulator.files import SCHEMA
+from kvdict.emulator.files import SCHEMA, Connection, connect
 from kvdict.emulator.forks import watch
 from kvdict.emulator.store import MissingNamespaceError, Pair
 from tests.processes import Program
@@ -581,6 +581,28 @@ def test_a_stores_connections_do_not_grow_with_its_threads(store: Store, space: 
         thread.join()
     ours = [entry for entry in folder.iterdir() if _target(entry).startswith(store.path or "?")]
     assert len(ours) < 15
+
+
+def test_what_a_stranger_put_into_a_file_is_not_trusted(
+    path: Path, store: Store, space: str
+) -> None:
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "CREATE TRIGGER theirs AFTER INSERT ON pairs BEGIN"
+            " SELECT file FROM pragma_database_list; END"
+        )
+    refused = pytest.raises(StoreError, match="unsafe use of virtual table .pragma_database_list")
+    with closing(Store(path)) as opened, refused:
+        opened.put(ACCOUNT, space, "k", pair())
+
+
+def test_a_connection_that_is_dropped_closes_itself_before_sqlite3_warns_of_it() -> None:
+    connection = connect(":memory:")
+    connection.__del__()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
+    Connection.__new__(Connection)  # pytest would tell of what dropping it raised
 
 
 def _target(entry: Path) -> str:

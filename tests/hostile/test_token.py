@@ -326,6 +326,29 @@ def redirect_to(elsewhere: RawServer) -> Callable[[Connection], None]:
     return behave
 
 
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("kv+http://kv.test:8787", 1), ("kv+http://192.0.2.7", 1), ("kv+http://[2001:db8::1]", 1),
+        ("kv+https://kv.test", 0), ("kv+http://127.0.0.9:8787", 0), ("kv+http://[::1]:8787", 0),
+        ("kv+http://localhost:8787", 0), ("kv+http://kv.localhost.", 0), ("kv+http://0.0.0.0", 0),
+    ],
+)  # fmt: skip
+def test_a_token_that_would_leave_this_machine_in_clear_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, host: str, told: int
+) -> None:
+    monkeypatch.setattr("kvdict.credentials._told_of", set())
+    where = f"{host}/{ACCOUNT}/0123456789abcdef0123456789abcdef"
+    kvdict.open(where).close()
+    assert caplog.messages == []  # there is nothing to read
+    for _ in range(2):
+        kvdict.open(where, token=CANARY).close()
+    assert len(caplog.messages) == told
+    for message in caplog.messages:
+        assert f"sent to {host.removeprefix('kv+http://')} without encryption" in message
+        assert CANARY not in message
+
+
 def test_an_emulator_keeps_its_token_to_itself(capfd: pytest.CaptureFixture[str]) -> None:
     with closing(Store(None)) as store:
         emulator = Emulator(store, token=CANARY, knobs=Knobs())

@@ -121,6 +121,20 @@ def test_a_damaged_journal_is_set_aside_and_said(
     assert (shown(again), again.damaged) == ({"new": "value"}, [])
 
 
+def test_what_a_stranger_put_into_a_journal_is_not_trusted(
+    open_journal: Opener, place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave_behind(place, "key")
+    with closing(sqlite3.connect(place)) as connection:
+        connection.execute("ALTER TABLE writes RENAME TO others")
+        connection.execute(
+            "CREATE VIEW writes AS SELECT key, number, deadline, absolute, metadata,"
+            " (SELECT file FROM pragma_database_list) AS value, recorded FROM others"
+        )
+    assert open_journal().replay().writes == []
+    assert 'unsafe use of virtual table "pragma_database_list"' in caplog.text
+
+
 def test_a_second_damaged_journal_gets_a_name_of_its_own(open_journal: Opener, place: Path) -> None:
     for text in ("first", "second"):
         place.write_text(text)

@@ -129,6 +129,7 @@ def test_what_stands_behind_an_array_is_an_error(behind: bytes) -> None:
         ("[]".encode("utf-16"), "UTF-16"),
         (b"\x1f\x8b\x08gzip", "begins with"),
         (b"key,value\n", "begins with"),
+        (b"SQLite format 3\x00\x10\x00", "a namespace, sqlite:///FILE, to be copied"),
         (b"[{} {}]", "expected"),
         (b"{\n5 1}", "line 2"),
     ],

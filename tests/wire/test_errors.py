@@ -192,6 +192,11 @@ def test_a_missing_namespace_says_where_to_look(time: Time) -> None:
     assert "kvdict.Account()" in str(refusal(time, refused(404, 10013)))
 
 
+def test_a_url_that_leads_nowhere_says_where_to_look(time: Time) -> None:
+    for status in (400, 404):
+        assert "ends in /client/v4" in str(refusal(time, refused(status, 7003)))
+
+
 def test_all_errors_of_an_answer_are_told(time: Time) -> None:
     told = {
         "success": False,
@@ -596,6 +601,23 @@ def test_whatever_an_adapter_raises_is_translated_and_shows_no_token(
     assert TOKEN not in caplog.text
     for record in caplog.records:
         assert TOKEN not in repr(vars(record))
+
+
+def test_a_dead_server_shows_one_cause_above_our_sentence(time: Time) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        url = f"http://127.0.0.1:{gone.getsockname()[1]}/client/v4"
+    client = client_on(time, base_url=url, max_wait=0.0)
+    error = raised(lambda: client.get_value(NS, "k"), TransportError)
+    assert type(error.__cause__) is requests.ConnectionError
+    told = traceback.format_exception(error)
+    kinds = [line.partition(":")[0] for line in told if not line[0].isspace() and ":" in line]
+    assert [kind.rpartition(".")[2] for kind in kinds if "Error" in kind] == [
+        "ConnectionError", "TransportError",
+    ]  # fmt: skip
+    assert "Connection refused; is http://127.0.0.1:" in told[-1]
+    (inner,) = error.__cause__.args  # for who looks closer
+    assert isinstance(inner.reason, urllib3.exceptions.NewConnectionError)
+    assert_no_token(error)
 
 
 def test_an_exception_of_a_strange_make_is_translated_too(time: Time) -> None:
