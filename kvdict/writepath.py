@@ -14,6 +14,7 @@ from kvdict.changes import Change
 from kvdict.client import Client
 from kvdict.errors import JournalError, KVError
 from kvdict.flusher import Flusher
+from kvdict.phrases import how_many
 from kvdict.readthrough import ReadThrough
 from kvdict.turns import Turns
 from kvdict.writer import BulkWriter, Deletion
@@ -134,7 +135,7 @@ class WritePath:
                 self._write(key, write)
                 taken += 1
         except KVError as error:
-            error.say_more(f"{taken} writes were accepted before", error.keys)
+            error.say_more(f"{how_many(taken)} accepted before", error.keys)
             raise
 
     def _write(self, key: str, write: Write | None) -> None:

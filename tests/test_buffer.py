@@ -471,6 +471,12 @@ class TestFailures:
         assert world.kv.flush(timeout=1000).sent == 1
         assert world.time - lost_at >= 119
 
+    def test_one_write_that_was_taken_before_a_bad_pair_is_said_to_be_one(self, make: Any) -> None:
+        world = make(max_age=NEVER)
+        with pytest.raises(kvdict.CodecError, match=r"\b1 write was accepted before"):
+            world.kv.update([("good", 1), ("bad", {1})])
+        assert world.kv["good"] == 1
+
     def test_a_flush_that_is_late_says_what_was_in_its_way(self, make: Any) -> None:
         world = make(max_age=NEVER)
         world.knobs.faults, world.knobs.kinds = 1.0, ("500",)
