@@ -145,19 +145,27 @@ class Handle(Generic[V]):
         return f"<KVNamespace {address!r} codec={codec_name(self.codec)}{extras}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle how to open it again; the token is taken from the environment then."""
-        home = self._unchecked_backing.home
+        """Pickle how to open it again; the token is taken from the environment then.
+
+        A buffer and a cache are made anew, of the same kind with the default options: whether
+        writes are sent at once, and whether reads are cached.
+        """
+        backing = self._unchecked_backing
+        home = backing.home
         if home.reopen is None:
             raise TypeError(f"{self!r} lives in this process alone; name it: memory://NAME")
         reopen = partial(
             home.reopen,
             **home.options,
             codec=self.codec,
+            buffer=not backing.buffer.write_through,
+            cache=self.cache is not None,
+            read_ahead=backing.reads_ahead,
             prefix=self.prefix,
             expiration_ttl=self.expiration_ttl,
             readonly=self.readonly,
         )
-        return reopen, (self._unchecked_backing.address,)
+        return reopen, (backing.address,)
 
     @property
     def _backing(self) -> Backing:

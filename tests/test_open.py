@@ -417,6 +417,19 @@ class TestPickle:
                 copy["k"] = "w"
             assert kv["q:k"] == "w"
 
+    @pytest.mark.parametrize("buffered", [False, True])
+    @pytest.mark.parametrize("cached", [False, True])
+    @pytest.mark.usefixtures("cloudflare")
+    def test_it_writes_and_reads_in_the_same_manner_when_it_is_opened_again(
+        self, buffered: bool, cached: bool
+    ) -> None:
+        kv = kvdict.open(NAMESPACE, buffer=buffered, cache=cached, read_ahead=cached)
+        with pickle.loads(pickle.dumps(kv.prefixed("p:"))) as copy:
+            assert copy.buffer.write_through is not buffered
+            assert (copy.cache is not None) is cached
+            assert copy._backing.reads_ahead is cached
+        kv.close()
+
     def test_a_private_memory_cannot_be_opened_elsewhere(self) -> None:
         with kvdict.open("memory://") as kv, pytest.raises(TypeError, match="memory://NAME"):
             pickle.dumps(kv)
