@@ -54,8 +54,10 @@ class Handle(Generic[V]):
         self._is_view = is_view
         self._waiting = Waiting()
         if not is_view:
-            self._dropped = weakref.finalize(self, _warn_of_pending, backing.buffer, repr(self))
-            self._dropped.atexit = False  # then the exit handler flushes
+            # The backing, which views and iterators hold as well: who has a view can still flush.
+            dropped = weakref.finalize(backing, _warn_of_pending, backing.buffer, repr(self))
+            dropped.atexit = False  # then the exit handler flushes
+            self._dropped = dropped
 
     def flush(self, timeout: float = 60) -> FlushResult:
         """Send all writes accepted before this call; a request ten thousand.

@@ -1115,6 +1115,19 @@ class TestTheBackground:
             assert done.wait(30)
             assert watcher["k"] == 1
 
+    def test_a_view_whose_parent_was_dropped_warns_when_it_is_dropped_too(
+        self, recwarn: pytest.WarningsRecorder
+    ) -> None:
+        kv = kvdict.open("memory://a-view-stays", buffer=WriteBuffer(max_age=600))
+        view = kv.prefixed("a:")
+        view["k"] = 1
+        del kv
+        gc.collect()
+        assert not any("a-view-stays" in str(warning.message) for warning in recwarn.list)
+        with pytest.warns(ResourceWarning, match="1 write"):
+            del view
+            gc.collect()
+
     def test_what_is_acknowledged_while_another_thread_closes_is_stored(self) -> None:
         for _ in range(20):
             with kvdict.open("memory://closing") as watcher:
