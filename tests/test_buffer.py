@@ -14,6 +14,9 @@ from requests import ReadTimeout
 
 import kvdict
 from kvdict import WriteBuffer
+from kvdict.changes import Change
+from kvdict.clock import ServiceClock
+from kvdict.delivery import Parcel, narrow
 from kvdict.emulator.knobs import Fault
 from kvdict.writes import Write
 from tests.world import World
@@ -379,23 +382,40 @@ class TestFailures:
             world.kv.flush()
         assert 3 <= world.time - start < 4
 
+    @pytest.mark.parametrize(
+        ("part", "refused", "says"),
+        [
+            ("metadata", '"' + "x" * 2000 + '"', "Metadata"),  # with 413: the chunk is halved
+            ("key", "x" * 600, "key length limit"),  # with 400: the pair is searched for
+        ],
+    )
     def test_refused_pairs_are_found_named_and_given_up_all_others_are_stored(
-        self, make: Any
+        self, make: Any, part: str, refused: str, says: str
     ) -> None:
         world = make(settle=0)
         world.kv.update({f"{number:04}": number for number in range(1000)})
         for key in ("0123", "0777"):  # what no check of ours let through
             broken = world.kv.buffer.pending[key].write
-            object.__setattr__(broken, "metadata", '"' + "x" * 2000 + '"')
+            object.__setattr__(broken, part, refused)
         before = requests(world)
         with pytest.raises(kvdict.FlushError) as caught:
             world.kv.flush()
         assert set(caught.value.failed) == {"0123", "0777"}
-        assert "Metadata" in caught.value.failed["0123"]
+        assert says in caught.value.failed["0123"]
         assert caught.value.pending == 0
         assert requests(world) - before <= 64
         assert len(world.kv) == 998
         assert world.kv.flush().sent == 0
+
+    def test_a_pair_that_the_refusal_names_is_not_searched_for(self) -> None:
+        parcels = [
+            Parcel(Change(key, None, number, number, 0.0, 60), ServiceClock(float))
+            for number, key in enumerate(("a", "b", "c"))
+        ]
+        parts = narrow(parcels, "the key 'b' is refused")
+        assert [[parcel.key for parcel in part] for part in parts] == [["a", "c"], ["b"]]
+        parts = narrow(parcels, "a key is refused")
+        assert [[parcel.key for parcel in part] for part in parts] == [["b", "c"], ["a"]]
 
     def test_what_only_a_person_can_mend_is_raised_once_by_the_next_write_which_is_not_taken(
         self, make: Any, caplog: pytest.LogCaptureFixture
