@@ -10,7 +10,7 @@ from typing import Literal
 
 from kvdict.errors import ConfigError
 from kvdict.models import FlushResult
-from kvdict.options import at_least
+from kvdict.options import at_least, whole
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -35,11 +35,11 @@ class BufferOptions:
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        at_least(1, max_items=self.max_items)
-        at_least(1, max_bytes=self.max_bytes)
+        whole(1, max_items=self.max_items)
+        whole(1, max_bytes=self.max_bytes)
         at_least(0, max_age=self.max_age)
-        at_least(0, settle_bytes=self.settle_bytes)
-        at_least(1, max_pending=self.max_pending)
+        whole(0, settle_bytes=self.settle_bytes)
+        whole(1, max_pending=self.max_pending)
         at_least(0, put_timeout=self.put_timeout)
         at_least(0, exit_timeout=self.exit_timeout)
         if self.settle is not None:

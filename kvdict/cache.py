@@ -18,7 +18,7 @@ from kvdict.clock import ServiceClock, since_boot
 from kvdict.errors import ConfigError
 from kvdict.forks import renew_in_children
 from kvdict.models import Entry, Key, apart
-from kvdict.options import at_least
+from kvdict.options import at_least, whole
 from kvdict.reader import UNASKED
 
 IN_MEMORY = 448
@@ -102,8 +102,8 @@ class ReadCache:
         timer: Callable[[], float] = since_boot,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self.max_items = at_least(1, max_items=max_items)
-        self.max_bytes = at_least(1, max_bytes=max_bytes)
+        self.max_items = whole(1, max_items=max_items)
+        self.max_bytes = whole(1, max_bytes=max_bytes)
         self.ttl = at_least(0, ttl=ttl)
         self.miss_ttl = at_least(0, miss_ttl=miss_ttl)
         self.stale_while_revalidate = at_least(0, stale_while_revalidate=stale_while_revalidate)

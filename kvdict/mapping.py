@@ -60,8 +60,9 @@ class KVMapping(Handle[V], MutableMapping[str, V]):
 
     def __contains__(self, key: object) -> bool:
         """Tell whether the key is there: 1 request, which downloads no value."""
+        backing = self._backing
         full = self._space.to_read(key)
-        return full is not None and self._backing.reads.about(full) is not None
+        return full is not None and backing.reads.about(full) is not None
 
     def __iter__(self) -> Iterator[str]:
         """Yield the keys: a request a thousand, the first when the first key is asked for."""

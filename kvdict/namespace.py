@@ -249,9 +249,10 @@ class KVNamespace(KVMapping[V]):
 
     def refresh(self, key: str) -> None:
         """Forget what settles and what is cached of a key: the next read asks. No request."""
+        backing = self._backing
         full = self._space.to_read(key)
         if full is not None:
-            self._backing.refresh(full)
+            backing.refresh(full)
 
     def prefetch(self, keys: Iterable[str]) -> None:
         """Read the keys that are not cached into the cache: a request a hundred.

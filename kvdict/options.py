@@ -15,3 +15,11 @@ def at_least(least: float, **option: N) -> N:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
         raise ConfigError(f"{name} is {value!r}, expected a number of at least {least:g}")
     return value
+
+
+def whole(least: int, **option: int) -> int:
+    """Return the value of the one option, a count; ConfigError if it is none, or too small."""
+    ((name, value),) = option.items()
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name} is {value!r}, expected a whole number of at least {least}")
+    return value

@@ -684,7 +684,7 @@ class TestOptions:
             {"max_items": 0}, {"max_bytes": -1}, {"max_age": -0.1}, {"settle": -1},
             {"settle_bytes": -1}, {"max_pending": 0}, {"put_timeout": -1}, {"key_interval": -1},
             {"max_age": float("nan")}, {"max_items": "many"}, {"max_items": True},
-            {"max_bytes": 0}, {"exit_timeout": -1},
+            {"max_bytes": 0}, {"exit_timeout": -1}, {"max_items": 1e4}, {"max_pending": 10.0},
         ],
     )  # fmt: skip
     def test_a_wrong_one_is_named(self, option: dict[str, Any]) -> None:

@@ -602,6 +602,7 @@ class TestReadonly:
 class TestLifetime:
     def test_a_closed_namespace_refuses_everything(self, open_kv: Opener) -> None:
         kv = open_kv()
+        no_key: Any = 5
         with kv:
             kv["k"] = 1
         for use in (
@@ -609,7 +610,8 @@ class TestLifetime:
             lambda: len(kv), lambda: bool(kv), lambda: kv.put("k", 1), lambda: kv.update(a=1),
             lambda: kv.clear(), lambda: kv.items().__iter__(), lambda: kv.scan(),
             lambda: kv.prefixed("a"), lambda: kv.get_many(["k"]), lambda: kv.flush(),
-            lambda: kv.copy(), lambda: kv == {},
+            lambda: kv.copy(), lambda: kv == {}, lambda: no_key in kv, lambda: "" in kv,
+            lambda: kv.refresh(""),
         ):  # fmt: skip
             with pytest.raises(kvdict.ClosedError):
                 use()
