@@ -1182,6 +1182,35 @@ def wait_until(is_so: Callable[[], bool]) -> None:
     raise AssertionError("it never came to be")
 
 
+def test_metadata_too_deep_to_be_measured_is_not_cached() -> None:
+    cache = ReadCache()
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    cache.store("k", Entry(b"1", metadata=deep))
+    assert cache.peek("k") is None
+    cache.store("k", Entry(b"1", metadata=[[]]))
+    assert cache.peek("k")
+
+
+def test_after_a_fork_entries_stay_and_reads_under_way_are_forgotten() -> None:
+    cache = ReadCache()
+    cache.store("k", Entry(b"1"))
+    cache.leave_ticket("k", object())
+    held = threading.Event()
+    thread = threading.Thread(target=_hold, args=(cache._own_lock, held), daemon=True)
+    thread.start()
+    assert held.wait(20)
+    cache.start_again()
+    assert cache.peek("k")
+    assert cache.tickets("k") == []
+
+
+def _hold(lock: Any, held: threading.Event) -> None:
+    lock.acquire()
+    held.set()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 class TestFork:

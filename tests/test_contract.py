@@ -662,3 +662,39 @@ def test_any_mapping_may_be_compared_or_merged(kv: kvdict.KVNamespace[Any]) -> N
     assert kv == Other()
     assert kv | Other() == {"a": 1}
     assert Other() | kv == {"a": 1}
+
+
+def test_a_str_is_not_taken_for_several_keys(kv: kvdict.KVNamespace[Any]) -> None:
+    for use in (kv.get_many, kv.delete_many, kv.entries):
+        with pytest.raises(TypeError, match=r"several keys, not one str: write \['abc'\]"):
+            use("abc")
+
+
+def test_keys_are_no_other_thing(kv: kvdict.KVNamespace[Any]) -> None:
+    kv["k"] = 1
+    other: Any = ["k"]
+    assert kv.keys() != other
+    assert kv.keys() == {"k"}
+
+
+def test_a_codec_that_gives_neither_text_nor_bytes_is_named(open_kv: Opener) -> None:
+    class Counting:
+        def dumps(self, value: Any) -> Any:
+            return len(value)
+
+        def loads(self, data: bytes) -> Any:
+            raise AssertionError("nothing was stored")
+
+    kv = open_kv(codec=Counting())
+    with pytest.raises(kvdict.CodecError, match=r"dumps returned int, not str or bytes"):
+        kv["k"] = "value"
+
+
+def test_an_iterator_that_has_to_ask_a_closed_namespace_says_so() -> None:
+    kv = kvdict.open("memory://")
+    kv.update({f"{number:04}": number for number in range(1500)})
+    keys = iter(kv)
+    next(keys)
+    kv.close()
+    with pytest.raises(kvdict.ClosedError):
+        list(keys)

@@ -549,3 +549,27 @@ def test_bytes_are_told_of_the_codec_that_takes_them() -> None:
             kv["k"] = b"raw"
         kv.using("bytes")["k"] = b"raw"
         assert kv.using("bytes")["k"] == b"raw"
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("sqlite:app.db", "two slashes are missing"), ("sqlite:///:memory:", "memory:// here"),
+        ("kv+http://[::1/account/title", "understood are"),
+    ],
+)  # fmt: skip
+def test_what_is_nearly_a_url_is_explained(where: str, says: str) -> None:
+    with pytest.raises(kvdict.ConfigError, match=says):
+        kvdict.open(where)
+
+
+@pytest.mark.usefixtures("cloudflare")
+def test_a_namespace_that_somebody_else_makes_meanwhile_is_found() -> None:
+    there = {"success": True, "result": [{"id": NAMESPACE, "title": "links"}]}
+    taken = {"success": False, "errors": [{"code": 10014, "message": "title exists"}]}
+    with responses.RequestsMock() as mock:
+        mock.get(API, json={"success": True, "result": []})
+        mock.post(API, status=400, json=taken)
+        mock.get(API, json=there)
+        with kvdict.open("links", create=True) as kv:
+            assert (kv.id, kv.title) == (NAMESPACE, "links")

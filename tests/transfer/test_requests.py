@@ -89,6 +89,13 @@ def test_a_comparison_reads_values_that_both_have() -> None:
         assert kv.stats()["requests"] - before == 1
 
 
+def test_a_copy_counts_first_if_it_is_told_to() -> None:
+    with memory(plain(1500)) as kv, memory() as other:
+        told: list[transfer.Progress] = []
+        transfer.copy(kv, other, count_first=True, progress=told.append)
+        assert {one.total for one in told} == {1500}
+
+
 def test_the_count_first_costs_a_listing(tmp_path: Path) -> None:
     with memory(plain(1500)) as kv:
         assert transfer.export(kv, tmp_path / "out", count_first=True).requests == 2 + 2 + 15
