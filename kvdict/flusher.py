@@ -31,6 +31,8 @@ IDLE = 5.0
 """Seconds without work after which the background thread ends."""
 PATIENT = 5.0
 """Seconds that a request of the flusher may spend on allowance and retries in one round."""
+LONGEST = threading.TIMEOUT_MAX
+"""Seconds that Python waits at most: to wait for ever is more."""
 JOIN = 5.0
 """Seconds to wait for the background thread, which may be in the middle of a request."""
 
@@ -88,7 +90,9 @@ class Flusher:
             return
         self.wake()
         with buffer.lock:
-            if not buffer.changed.wait_for(lambda: not buffer.is_full, buffer.put_timeout):
+            if not buffer.changed.wait_for(
+                lambda: not buffer.is_full, min(buffer.put_timeout, LONGEST)
+            ):
                 raise BufferFullError(
                     f"{len(buffer.pending)} writes wait to be sent, and none has left for"
                     f" {buffer.put_timeout:g} s; this write was not accepted"
@@ -146,7 +150,7 @@ class Flusher:
         me = threading.get_ident()
         with self.buffer.lock:
             is_free = self.buffer.changed.wait_for(
-                lambda: {*self._flushes.values()} <= {me}, timeout
+                lambda: {*self._flushes.values()} <= {me}, min(timeout, LONGEST)
             )
             if is_free:
                 self._flushes[flush] = me
@@ -235,7 +239,7 @@ class Flusher:
                 if pause == 0:
                     return True
                 self._waits_for = "a write" if pause is None else "time"
-                woken = changed.wait(IDLE if pause is None else pause)
+                woken = changed.wait(IDLE if pause is None else min(pause, LONGEST))
                 if self._thread is me:  # else it is another one that waits, or none
                     self._waits_for = None
                 if pause is None and not woken and not self.buffer.pending:

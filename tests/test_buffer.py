@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -1075,6 +1076,16 @@ class TestTheBackground:
         with kvdict.open("memory://", buffer=buffer) as kv:
             kv.update({str(number): number for number in range(10)})
             assert done.wait(30)
+
+    def test_for_ever_is_a_time_that_can_be_waited(self) -> None:
+        buffer = WriteBuffer(max_age=math.inf, max_items=2, max_pending=2, put_timeout=math.inf)
+        with kvdict.open("memory://", buffer=buffer) as kv:
+            kv["alone"] = 1
+            while kv._unchecked_backing.flusher._waits_for != "time":
+                pass
+            assert kv.flush(timeout=math.inf).sent == 1
+            kv.update({str(number): number for number in range(10)})
+        assert kv.stats()["pending"] == 0
 
     def test_an_idle_flusher_hears_of_two_writes_at_once(
         self, monkeypatch: pytest.MonkeyPatch
