@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 from kvdict.forks import renew_in_children
+from kvdict.hosts import is_loopback
 
 KEPT_BACK = 0.05
 """The share of an allowance left to other processes on the same token: with it four processes of
@@ -196,18 +197,14 @@ class SharedBudgets:
 
     def find(self, base_url: str, token: object) -> RateBudget:
         """Return the budget of this base URL and token; loopback has no limit by address."""
-        per_second = None if _is_loopback(base_url) else MAX_PER_SECOND
+        is_near = is_loopback(urlsplit(base_url).hostname or "")
+        per_second = None if is_near else MAX_PER_SECOND
         with self._lock:
             key = base_url, _identity(token)
             return self._budgets.setdefault(key, RateBudget(per_second=per_second))
 
 
 shared_budgets = SharedBudgets()
-
-
-def _is_loopback(base_url: str) -> bool:
-    host = urlsplit(base_url).hostname or ""
-    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def _identity(token: object) -> object:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 from urllib.parse import urlsplit
 
 from kvdict.client import check_id
 from kvdict.errors import ConfigError
+from kvdict.hosts import is_loopback
 from kvdict.secret import Secret, check_token
 from kvdict.transport import BASE_URL, TokenSource
 from kvdict.where import Target, check_base_url
@@ -23,6 +23,8 @@ TOKENLESS = (
     "no API token: set {} or pass token=; make one in Cloudflare's dashboard under My Profile,"
     " API Tokens, with the permission Workers KV Storage: Edit"
 )
+
+UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - whoever connects there reaches this machine
 
 _told_of: set[str] = set()
 """The hosts of which it was said that a token goes there in clear."""
@@ -61,7 +63,9 @@ def _warn_of_clear_text(base_url: str) -> None:
     """Say once for each host that whoever is between here and there can read the token."""
     parts = urlsplit(base_url)
     host = parts.netloc
-    if parts.scheme == "https" or _is_this_machine(parts.hostname or "") or host in _told_of:
+    name = parts.hostname or ""
+    is_near = is_loopback(name) or name in UNSPECIFIED
+    if parts.scheme == "https" or is_near or host in _told_of:
         return
     _told_of.add(host)
     log.warning(
@@ -69,14 +73,6 @@ def _warn_of_clear_text(base_url: str) -> None:
         " https (kv+https://...), or a token that is good for nothing else",
         host,
     )
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return f".{host.rstrip('.')}".endswith(".localhost")
-    return address.is_loopback or address.is_unspecified
 
 
 def _maybe_a_file(target: Target) -> str:
