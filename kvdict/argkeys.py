@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
@@ -17,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from kvdict.limits import key_problem
+from kvdict.writes import quoted
 
 SPELLED = (Decimal, Fraction, UUID, PurePath, date, time)
 """Types whose text says all there is but for a clock's zone and fold; `datetime` is a date."""
@@ -68,7 +68,7 @@ def text_of(value: Any) -> str:
     """
     kind = type(value)
     if kind in PLAIN:
-        return _quoted(value)
+        return quoted(value)
     if isinstance(value, Enum):  # flags put together have no name of their own
         return (
             f"{_type_name(kind)}[{text_of(value.value if isinstance(value, Flag) else value.name)}]"
@@ -78,7 +78,7 @@ def text_of(value: Any) -> str:
     if isinstance(value, timedelta):
         return f"{_type_name(kind)}({value.days},{value.seconds},{value.microseconds})"
     if isinstance(value, SPELLED):
-        return f"{_type_name(kind)}({_quoted(str(value))}{_zone_of(value)})"
+        return f"{_type_name(kind)}({quoted(str(value))}{_zone_of(value)})"
     if isinstance(value, type):
         return f"type:{_type_name(value)}"
     return _text_of_container(value)
@@ -106,10 +106,6 @@ def _joined(values: Iterable[Any]) -> str:
     return ",".join(map(text_of, values))
 
 
-def _quoted(value: bool | float | str | None) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
 def _zone_of(value: Any) -> str:
     """Return what the text of a moment leaves out."""
     if not isinstance(value, datetime | time):
@@ -120,7 +116,7 @@ def _zone_of(value: Any) -> str:
     kind = type(value.tzinfo)
     if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
         raise TypeError(f"its time zone, a {_type_name(kind)}, has no text")
-    return f",{_quoted(str(value.tzinfo))}{fold}"
+    return f",{quoted(str(value.tzinfo))}{fold}"
 
 
 def _type_name(kind: type) -> str:

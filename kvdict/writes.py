@@ -110,16 +110,16 @@ class PackedWrite:
         return b'%b,"%b":%d}' % (self._head, name.encode(), value)
 
 
-_quoted = json.JSONEncoder(ensure_ascii=False).encode
-"""json.dumps with options makes such an encoder for each call."""
+quoted = json.JSONEncoder(ensure_ascii=False).encode
+"""Returns a text as JSON does; json.dumps with options would make an encoder for each call."""
 
 
 def _pack(write: Write) -> bytes:
     try:
-        value, flag = _quoted(write.data.decode()).encode(), b""
+        value, flag = quoted(write.data.decode()).encode(), b""
     except UnicodeDecodeError:
         value, flag = b'"%b"' % base64.b64encode(write.data), b',"base64":true'
     metadata = f',"metadata":{write.metadata}' if write.metadata is not None else ""
     return b'{"key":%b,"value":%b%b%b' % (
-        _quoted(write.key).encode(), value, flag, metadata.encode(),
+        quoted(write.key).encode(), value, flag, metadata.encode(),
     )  # fmt: skip

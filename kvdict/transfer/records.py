@@ -66,9 +66,12 @@ def encode_about(entry: Entry[bytes]) -> dict[str, Any]:
     return {name: value for name, value in about.items() if value is not None}
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def encode(told: dict[str, Any]) -> str:
     """Return the JSON text, in one line."""
-    text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+    text = _encode(told)
     try:
         text.encode()
     except UnicodeEncodeError:  # half a surrogate pair in the metadata
