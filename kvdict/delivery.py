@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from kvdict.answers import too_much
 from kvdict.buffer import WriteBuffer
 from kvdict.changes import Change
+from kvdict.chunks import Chunker, Deletion
 from kvdict.client import Client
 from kvdict.clock import ServiceClock
 from kvdict.errors import APIError, JournalError, KVError, ServerError, TransportError
 from kvdict.limits import MIN_TTL
 from kvdict.models import BulkResult
 from kvdict.outcomes import Outcomes
-from kvdict.writer import Chunker, Deletion
 from kvdict.writes import PackedWrite
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kvdict.buffer import WriteBuffer
 from kvdict.changes import Change
+from kvdict.chunks import Chunk, Chunker
 from kvdict.client import Client
 from kvdict.delivery import Delivery, Parcel
 from kvdict.errors import BufferFullError, JournalError
@@ -22,7 +23,6 @@ from kvdict.forks import renew_in_children
 from kvdict.home import Home
 from kvdict.models import FlushResult
 from kvdict.outcomes import Outcomes
-from kvdict.writer import Chunk, Chunker
 
 if TYPE_CHECKING:
     from kvdict.journal import Journal

@@ -11,13 +11,14 @@ from typing import TypeVar
 
 from kvdict.buffer import WriteBuffer
 from kvdict.changes import Change
+from kvdict.chunks import Deletion
 from kvdict.client import Client
 from kvdict.errors import JournalError, KVError
 from kvdict.flusher import Flusher
 from kvdict.phrases import how_many
 from kvdict.readthrough import ReadThrough
 from kvdict.turns import Turns
-from kvdict.writer import BulkWriter, Deletion
+from kvdict.writer import BulkWriter
 from kvdict.writes import PackedWrite, Write
 
 L = TypeVar("L")

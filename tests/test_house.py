@@ -32,15 +32,16 @@ PACKAGES = {
 """The order of the modules in packages that have one."""
 ORDER = (
     "version", "forks", "hosts", "errors", "options", "models", "limits", "phrases", "secret",
-    "signing", "codecs", "writes", "deadlines", "answers", "budget", "clock", "http", "transport",
-    "client", "latch", "flights", "reader", "convoy", "writer", "home", "names", "changes",
-    "settling", "bufferoptions", "buffer", "journalerrors", "journallock", "journalrows",
-    "journalfile", "journalcheck", "journal", "exits", "turns", "outcomes", "delivery", "flusher",
-    "source", "cache", "breaker", "readmany", "readthrough", "asking", "renewals", "cachedreads",
-    "listing", "ahead", "gate", "writepath", "backing", "keyspace", "pairs", "views", "handle",
-    "mapping", "edit", "argkeys", "remembered", "kept", "memoize_async", "memoize", "namespace",
-    "where", "credentials", "local", "config", "account", "envelope", "anyshelf", "shelf",
-    "dbmfiles", "shelve", "transfer", "cli", "__main__", "__init__",
+    "signing", "codecs", "writes", "deadlines", "answers", "budget", "clock", "http",
+    "transport", "client", "latch", "flights", "reader", "convoy", "chunks", "writer", "home",
+    "names", "changes", "settling", "bufferoptions", "buffer", "journalerrors", "journallock",
+    "journalrows", "journalfile", "journalcheck", "journal", "exits", "turns", "outcomes",
+    "delivery", "flusher", "source", "cache", "breaker", "readmany", "readthrough",
+    "asking", "renewals", "cachedreads", "listing", "ahead", "gate", "writepath", "backing",
+    "keyspace", "pairs", "views", "handle", "mapping", "edit", "argkeys", "remembered", "kept",
+    "memoize_async", "memoize", "namespace", "where", "credentials", "local", "config",
+    "account", "envelope", "anyshelf", "shelf", "dbmfiles", "shelve", "transfer", "cli",
+    "__main__", "__init__",
 )  # fmt: skip
 
 

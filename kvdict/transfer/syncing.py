@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+from kvdict.chunks import Chunker, Deletion
 from kvdict.codecs import encode
 from kvdict.limits import check_value, encode_metadata
 from kvdict.models import Entry
@@ -31,7 +32,6 @@ from kvdict.transfer.report import (
 )
 from kvdict.transfer.state import State
 from kvdict.transfer.work import Work
-from kvdict.writer import Chunker, Deletion
 from kvdict.writes import PackedWrite, Write, expiry_of, stored_expiry
 
 

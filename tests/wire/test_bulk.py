@@ -20,7 +20,7 @@ import pytest
 import requests
 
 import kvdict
-from kvdict import writer as writer_module
+from kvdict import chunks
 from kvdict.emulator import Emulator, EmulatorAdapter, Knobs, Store
 from kvdict.errors import APIError, AuthError, FlushError, KVError, LimitError, TransportError
 from kvdict.flights import MAX_REQUESTS, Flight, Slots, in_order
@@ -68,8 +68,8 @@ def read(
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> int:
     """Let ten pairs fill a chunk."""
-    monkeypatch.setattr(writer_module, "MAX_BULK_PAIRS", 10)
-    monkeypatch.setattr(writer_module, "SMALLEST_CHUNK_PAIRS", 1)
+    monkeypatch.setattr(chunks, "MAX_BULK_PAIRS", 10)
+    monkeypatch.setattr(chunks, "SMALLEST_CHUNK_PAIRS", 1)
     return 10
 
 
@@ -520,7 +520,7 @@ def test_pairs_are_split_by_count(time: Time) -> None:
 def test_pairs_are_split_by_encoded_bytes(
     time: Time, monkeypatch: pytest.MonkeyPatch, data: bytes
 ) -> None:
-    monkeypatch.setattr(writer_module, "CHUNK_BYTES", 2000)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 2000)
     sizes: list[tuple[int, int]] = []
     stored = 0
 
@@ -540,7 +540,7 @@ def test_pairs_are_split_by_encoded_bytes(
 
 
 def test_deletes_are_split_by_encoded_bytes(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "CHUNK_BYTES", 2000)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 2000)
     service = Service(ok({}))
     writer = BulkWriter(client_on(time, adapter=service), NS, Slots(1))
     keys = [f"{number}\0é😀\x1f" for number in range(500)]
@@ -1027,7 +1027,7 @@ def test_on_a_bad_day_all_is_stored_read_and_deleted_all_the_same(
 def test_the_memory_of_a_long_write_does_not_grow_with_it(
     time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "MAX_BULK_PAIRS", 500)
+    monkeypatch.setattr(chunks, "MAX_BULK_PAIRS", 500)
     sink = Sink()
     writer = BulkWriter(client_on(time, adapter=sink), NS, Slots(8))
     peaks = [peak_of(lambda count=count: writer.put(text_writes(count, 50)))  # type: ignore[misc]  # a default in a lambda has no type
