@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from kvdict.errors import CodecError, ConfigError
-from kvdict.limits import shorten
+from kvdict.phrases import shorten
 from kvdict.signing import sign, unsign
 
 T = TypeVar("T")

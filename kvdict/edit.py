@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from kvdict.codecs import decode, encode
 from kvdict.errors import CodecError
-from kvdict.limits import encode_metadata, shorten
+from kvdict.limits import encode_metadata
+from kvdict.phrases import shorten
 from kvdict.writes import Moment, Seconds, Write, expiry_of, stored_expiry
 
 if TYPE_CHECKING:

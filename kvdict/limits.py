@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from kvdict.errors import LimitError
+from kvdict.phrases import shorten
 
 MAX_KEY_BYTES = 512
 MAX_VALUE_BYTES = 25 * 1024 * 1024
@@ -125,11 +126,6 @@ def check_expiration(expiration: float | datetime, now: float, where: str) -> fl
             " and not a time to live)"
         )
     return moment
-
-
-def shorten(key: str, most: int = 80) -> str:
-    """Return the key as it stands in a message."""
-    return repr(key) if len(key) <= most else f"{key[:most]!r}... ({len(key)} characters)"
 
 
 def _number(value: Any, where: str) -> float:

@@ -1,14 +1,17 @@
-"""Phrases that several messages use: how many writes, and of which keys."""
+"""Phrases that several messages use: a key, how many writes, and of which keys."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal
 
-from kvdict.limits import shorten
-
 NAMED = 5
 """Keys that a message spells out."""
+
+
+def shorten(key: str, most: int = 80) -> str:
+    """Return the key as it stands in a message."""
+    return repr(key) if len(key) <= most else f"{key[:most]!r}... ({len(key)} characters)"
 
 
 def how_many(writes: int, verb: Literal["is", "was"] = "was") -> str:

@@ -20,7 +20,8 @@ from kvdict.errors import (
     LimitError,
     ReadOnlyError,
 )
-from kvdict.limits import MAX_EXPIRATION, MAX_KEY_BYTES, check_prefix, check_value, shorten
+from kvdict.limits import MAX_EXPIRATION, MAX_KEY_BYTES, check_prefix, check_value
+from kvdict.phrases import shorten
 from kvdict.writepath import Decision
 from kvdict.writes import Seconds, Write
 

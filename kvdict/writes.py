@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from kvdict.errors import LimitError
-from kvdict.limits import MIN_TTL, check_expiration, check_ttl, shorten
+from kvdict.limits import MIN_TTL, check_expiration, check_ttl
+from kvdict.phrases import shorten
 
 Seconds = float | timedelta
 """A time to live."""

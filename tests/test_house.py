@@ -31,7 +31,7 @@ PACKAGES = {
 }  # fmt: skip
 """The order of the modules in packages that have one."""
 ORDER = (
-    "version", "forks", "hosts", "errors", "options", "models", "limits", "phrases", "secret",
+    "version", "forks", "hosts", "errors", "options", "models", "phrases", "limits", "secret",
     "signing", "codecs", "writes", "deadlines", "answers", "budget", "clock", "http",
     "transport", "client", "latch", "flights", "reader", "convoy", "chunks", "writer", "home",
     "names", "changes", "settling", "bufferoptions", "buffer", "journalerrors", "journallock",

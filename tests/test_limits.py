@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import kvdict
-from kvdict import limits
+from kvdict import limits, phrases
 from tests.world import World
 
 YEAR_9999 = 253_402_300_799
@@ -137,5 +137,5 @@ def test_a_prefix_that_is_no_text_is_a_type_error(world: World) -> None:
 
 
 def test_a_message_holds_the_beginning_of_a_long_key_and_the_whole_of_a_short_one() -> None:
-    assert limits.shorten("k" * 80) == repr("k" * 80)
-    assert limits.shorten("k" * 81) == f"{'k' * 80!r}... (81 characters)"
+    assert phrases.shorten("k" * 80) == repr("k" * 80)
+    assert phrases.shorten("k" * 81) == f"{'k' * 80!r}... (81 characters)"

@@ -13,7 +13,7 @@ from kvdict.cli.output import say
 from kvdict.cli.progress import Display
 from kvdict.cli.questions import confirm
 from kvdict.cli.words import many, printable
-from kvdict.limits import shorten
+from kvdict.phrases import shorten
 from kvdict.transfer.clearing import clear
 from kvdict.where import URL_VARIABLE
 

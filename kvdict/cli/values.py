@@ -17,7 +17,8 @@ from kvdict.cli.failures import Code, Failure
 from kvdict.cli.opening import KV, open_kv
 from kvdict.cli.output import as_json, data_out, is_terminal
 from kvdict.edit import KEEP
-from kvdict.limits import MAX_VALUE_BYTES, shorten
+from kvdict.limits import MAX_VALUE_BYTES
+from kvdict.phrases import shorten
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 """Seconds by the letter that stands behind a number."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kvdict.limits import shorten
+from kvdict.phrases import shorten
 
 KEPT = 1000
 """How many pairs that were left out a report names; `on_left_out` is told of all."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from kvdict.errors import TransferError
-from kvdict.limits import shorten
+from kvdict.phrases import shorten
 from kvdict.transfer.jsontext import JSONText
 from kvdict.transfer.records import InvalidError, Record, Reject, encode_pair, parse_pair
 from kvdict.transfer.writers import FileWriter, Out, RawPair
