@@ -92,6 +92,11 @@ class WriteBuffer(BufferOptions):
         self._readers = 0
         self._is_closed = False
 
+    def notify(self) -> None:
+        """Have those look again who wait for a change: for room, or for the end of a flush."""
+        with self.lock:
+            self.changed.notify_all()
+
     # What reads ask
 
     def get(self, key: str, *, listing: bool = False) -> Change | None:

@@ -5,38 +5,28 @@ One flush at a time. Whoever waits for a flush may give up on time while request
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 from kvdict.buffer import WriteBuffer
-from kvdict.changes import Change
-from kvdict.chunks import Chunk, Chunker
-from kvdict.client import Client
-from kvdict.delivery import Delivery, Parcel
-from kvdict.errors import BufferFullError, JournalError
+from kvdict.errors import BufferFullError
 from kvdict.exits import exits
-from kvdict.flights import Flight, Slots
 from kvdict.forks import renew_in_children
 from kvdict.home import Home
 from kvdict.models import FlushResult
 from kvdict.outcomes import Outcomes
+from kvdict.rounds import Rounds
 
 if TYPE_CHECKING:
     from kvdict.journal import Journal
 
 IDLE = 5.0
 """Seconds without work after which the background thread ends."""
-PATIENT = 5.0
-"""Seconds that a request of the flusher may spend on allowance and retries in one round."""
 LONGEST = threading.TIMEOUT_MAX
 """Seconds that Python waits at most: to wait for ever is more."""
 JOIN = 5.0
 """Seconds to wait for the background thread, which may be in the middle of a request."""
-
-log = logging.getLogger("kvdict")
 
 
 class Flusher:
@@ -52,28 +42,19 @@ class Flusher:
         self.buffer = buffer
         self.journal = journal
         self._home = home  # kept open while something is to be sent
-        client = Client(home.client.transport, home.client.account_id, max_wait=PATIENT)
-        self._transport = client.transport
-        self._chunker = Chunker()
-        self._slots = Slots(home.parallel)
-        self.outcomes = Outcomes(buffer, client.transport.clock)
-        self._delivery = Delivery(
-            client, namespace_id, buffer, journal, self._chunker, self.outcomes
-        )
-        self._renew()
+        self._transport = home.client.transport
+        self.outcomes = Outcomes(buffer, self._transport.clock)
+        self.rounds = Rounds(home, namespace_id, buffer, journal, self.outcomes, self._pass_on)
+        self.start_again()
         renew_in_children(self)
 
     def start_again(self) -> None:
-        """Have no thread and nothing to report, in a forked child."""
+        """Have no thread and nothing to report: at first, and in a forked child."""
         self.outcomes.start_again()
-        self._renew()
-
-    def _renew(self) -> None:
+        self.rounds.start_again()
         self._flushes: dict[object, int] = {}
         self._thread: threading.Thread | None = None
         self._waits_for: Literal["a write", "time"] | None = None
-        self._last_round = -math.inf
-        self._flying: dict[object, Chunk[Parcel]] = {}
 
     # What writers ask
 
@@ -135,7 +116,7 @@ class Flusher:
                 sent = outcomes.sent - before
         finally:
             if self._flushes.pop(flush, None):
-                self._tell_others()
+                self.buffer.notify()
                 outcomes.pass_on()
         outcomes.raise_if_any("look at the cause, then flush again")
         outcomes.raise_if_late(target, timeout)
@@ -156,17 +137,17 @@ class Flusher:
                 self._flushes[flush] = me
             return is_free
 
-    def _tell_others(self) -> None:
-        """Wake those who wait for the end of a flush, or of a request."""
-        with self.buffer.lock:
-            self.buffer.changed.notify_all()
+    def _pass_on(self) -> None:
+        """Tell of an answer that came after the flush had given up; else who flushes tells it."""
+        if not self._flushes:
+            self.outcomes.pass_on()
 
     def _flush_up_to(self, target: int, deadline: float) -> None:
         """Make rounds until nothing of it waits, time is over, or only a person can help."""
         buffer, outcomes = self.buffer, self.outcomes
         outcomes.retry_now()
         while buffer.waiting_up_to(target):
-            self._round(deadline, everything=True)
+            self.rounds.make(deadline, everything=True)
             left = deadline - buffer.clock()
             if outcomes.alarm or left <= 0 or not buffer.waiting_up_to(target):
                 return
@@ -220,10 +201,10 @@ class Flusher:
             while self._wait_for_work(me):
                 if self._begin(me, 1.0):
                     try:
-                        self._round()
+                        self.rounds.make()
                     finally:
                         self._flushes.pop(me, None)
-                        self._tell_others()
+                        self.buffer.notify()
                     self.outcomes.pass_on()
         finally:
             with self.buffer.lock:
@@ -251,117 +232,5 @@ class Flusher:
         if due is None:
             return None
         now = self.buffer.clock()
-        rested = self._last_round + self._interval() - now
-        return max(0.0, due, rested, self.outcomes.resume_at - now, self.buffer.held_for())
-
-    def _interval(self) -> float:
-        """Return the seconds between rounds that half of what is left of the allowance pays for."""
-        budget = self._transport.budget
-        left, seconds = budget.remaining, budget.resets_in
-        if left is None or seconds is None:
-            return 0.0
-        interval = seconds / max(1.0, left / 2)
-        return interval if interval > self.buffer.max_age else 0.0
-
-    # A round
-
-    def _round(self, deadline: float = math.inf, *, everything: bool = False) -> None:
-        """Send what can be sent now; return when it is answered, or at the deadline."""
-        buffer = self.buffer
-        self._reclaim()
-        changes = buffer.seal(everything=everything)
-        self._last_round = buffer.clock()
-        launched: set[str] = set()
-        sent = self.outcomes.sent
-        try:
-            for chunk in self._chunks(changes):
-                self._wait(deadline, lambda: len(self._flying) < self._slots.width)
-                if buffer.clock() >= deadline or self.outcomes.resume_at > buffer.clock():
-                    break
-                launched |= chunk.items.keys()
-                self._launch(chunk)
-        finally:
-            buffer.give_back(change for change in changes if change.key not in launched)
-        self._wait(deadline, lambda: not self._flying)
-        if self.journal:
-            self._checkpoint(self.journal)
-        self.outcomes.flushed(self.outcomes.sent - sent)
-
-    def _checkpoint(self, journal: Journal) -> None:
-        try:
-            journal.checkpoint()
-        except JournalError as error:
-            log.exception("the journal could not be brought up to date")
-            self.outcomes.tell(self.buffer.on_error, error)
-
-    def _launch(self, chunk: Chunk[Parcel]) -> None:
-        """Send a chunk on its way, or, if that is interrupted, leave it to be reclaimed."""
-        token = object()
-        if self._slots.width == 1:  # here, where an interrupt is not lost
-            try:
-                self._flying[token] = chunk
-                self._delivery.deliver(list(chunk.items.values()))
-            finally:
-                self._flying.pop(token, None)
-            return
-        launcher = threading.get_ident()
-        self._flying[token] = chunk
-        unclaimed = [chunk]  # whoever pops it, the flight or the interrupted launch, has the chunk
-
-        def work() -> None:
-            if _claim(unclaimed):
-                try:
-                    self._delivery.deliver(list(chunk.items.values()))
-                finally:
-                    self._flying.pop(token, None)
-                    self._tell_others()
-                    if threading.get_ident() != launcher:
-                        self._pass_on_late()
-
-        try:
-            Flight(work, self._slots)
-        except BaseException:
-            if _claim(unclaimed):
-                self._flying.pop(token, None)
-            raise
-
-    def _pass_on_late(self) -> None:
-        """Tell of an answer that came after the flush had given up; else who flushes tells it."""
-        if not self._flushes:
-            self.outcomes.pass_on()
-
-    def _reclaim(self) -> None:
-        """Make pending again what was sealed and does not fly: a flush was interrupted."""
-        buffer = self.buffer
-        with buffer.lock:
-            flying = {key for chunk in list(self._flying.values()) for key in chunk.items}
-            lost = [change for key, change in buffer.sealed.items() if key not in flying]
-            buffer.give_back(lost)
-
-    def _chunks(self, changes: Iterable[Change]) -> Iterator[Chunk[Parcel]]:
-        clock = self._transport.clock
-        deletions: list[Parcel] = []
-        puts = self._puts((Parcel(change, clock) for change in changes), deletions)
-        yield from self._chunker.cut(puts)
-        yield from self._chunker.cut(deletions)
-
-    def _puts(self, parcels: Iterable[Parcel], deletions: list[Parcel]) -> Iterator[Parcel]:
-        for parcel in parcels:
-            if parcel.is_deletion:
-                deletions.append(parcel)
-            else:
-                yield parcel
-
-    def _wait(self, deadline: float, done: Callable[[], bool]) -> None:
-        changed = self.buffer.changed
-        with self.buffer.lock:
-            while not done() and self.buffer.clock() < deadline:
-                changed.wait(min(1.0, deadline - self.buffer.clock()))
-
-
-def _claim(unclaimed: list[Chunk[Parcel]]) -> bool:
-    try:
-        unclaimed.pop()
-    except IndexError:
-        return False
-    return True
+        earliest = max(self.rounds.next_at, self.outcomes.resume_at)
+        return max(0.0, due, earliest - now, self.buffer.held_for())

@@ -425,7 +425,7 @@ class TestFailures:
         world.kv["k"] = 1
         world.kv.client.delete_namespace(world.kv.id)
         with caplog.at_level(logging.ERROR, "kvdict"):
-            world.kv._unchecked_backing.flusher._round(everything=True)
+            world.kv._unchecked_backing.flusher.rounds.make(everything=True)
         assert "1 write is still pending" in caplog.text
         with pytest.raises(kvdict.FlushError, match=r"not taken.*") as caught:
             world.kv["other"] = 2
@@ -486,7 +486,7 @@ class TestFailures:
         world.kv["j"] = 3
         world.kv["other"] = 1
         world.pass_time(35)
-        world.kv._unchecked_backing.flusher._round(everything=True)
+        world.kv._unchecked_backing.flusher.rounds.make(everything=True)
         assert list(world.kv.buffer.pending) == ["j"]
         assert world.kv["j"] == 3
         assert world.kv.flush(timeout=1000).sent == 1
@@ -529,7 +529,7 @@ class TestFailures:
 
         world.kv["k"] = 1
         world.adapter.before = refuse
-        world.kv._unchecked_backing.flusher._round(everything=True)
+        world.kv._unchecked_backing.flusher.rounds.make(everything=True)
         assert world.kv.stats()["pending"] == 1
         assert world.kv.flush().sent == 1
 
@@ -540,11 +540,11 @@ class TestFailures:
             raise KeyboardInterrupt
 
         world.kv.update({str(number): number for number in range(20)})
-        flusher = world.kv._unchecked_backing.flusher
-        chunks, flusher._chunks = flusher._chunks, interrupt
+        rounds = world.kv._unchecked_backing.flusher.rounds
+        chunks, rounds._chunks = rounds._chunks, interrupt
         with pytest.raises(KeyboardInterrupt):
             world.kv.flush()
-        flusher._chunks = chunks
+        rounds._chunks = chunks
         world.kv.buffer.seal(everything=True)  # as if the interrupt had come a moment later
         world.kv["0"] = "newer"
         world.kv.flush()

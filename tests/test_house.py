@@ -36,7 +36,7 @@ ORDER = (
     "transport", "client", "latch", "flights", "reader", "convoy", "chunks", "writer", "home",
     "names", "changes", "settling", "bufferoptions", "buffer", "journalerrors", "journallock",
     "journalrows", "journalfile", "journalcheck", "journal", "exits", "turns", "outcomes",
-    "delivery", "flusher", "source", "cache", "breaker", "readmany", "readthrough",
+    "delivery", "rounds", "flusher", "source", "cache", "breaker", "readmany", "readthrough",
     "asking", "renewals", "cachedreads", "listing", "ahead", "gate", "writepath", "backing",
     "keyspace", "pairs", "views", "handle", "mapping", "edit", "argkeys", "remembered", "kept",
     "memoize_async", "memoize", "namespace", "where", "credentials", "local", "config",

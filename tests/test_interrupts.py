@@ -15,6 +15,7 @@ from kvdict.journal import Journal
 from kvdict.latch import Latch
 from tests.interrupts import at_every_moment, is_free
 from tests.journal.support import put
+from tests.world import World
 
 pytestmark = pytest.mark.usefixtures("collector_rests")  # it would be interrupted, and say so
 
@@ -37,6 +38,15 @@ def test_an_interrupted_flush_leaves_the_buffer_free() -> None:
             assert is_free(buffer.lock)
             kv["k"] = "v"
         assert kv.stats()["pending"] == 0
+
+
+def test_an_interrupted_flush_on_threads_leaves_the_buffer_free() -> None:
+    world = World(buffer={"max_age": 1e9, "settle": 0, "key_interval": 0}, parallel=True)
+    world.kv["k"] = "v"
+    for _ in at_every_moment(world.kv.flush):
+        assert is_free(world.kv.buffer.lock)
+        world.kv["k"] = "v"
+    assert world.kv.stats()["pending"] == 0
 
 
 def test_an_interrupted_request_leaves_the_allowance_free() -> None:

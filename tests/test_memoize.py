@@ -960,7 +960,7 @@ def test_the_report_of_others_writes_is_left_to_them(monkeypatch: pytest.MonkeyP
     f = world.kv.memoize(prefix="f:")(lambda: 1)
     world.kv["mine"] = 1
     world.adapter.before = away
-    world.kv._backing.flusher._round()
+    world.kv._backing.flusher.rounds.make()
     world.adapter.before = None
     assert f() == 1
     assert f.cache_info().errors == 1
