@@ -98,6 +98,16 @@ def collector_rests() -> Iterator[None]:
     gc.enable()
 
 
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep coverage out of child processes.
+
+    It imports what it needs itself, and an interrupt within it leaves a lock of its own taken.
+    """
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     with serving(rate_limit=AMPLE) as (running, _):

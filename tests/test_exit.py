@@ -204,6 +204,7 @@ if __name__ == "__main__":
     assert stored(where) == {"child": 1}
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_an_interrupted_assignment_is_taken_or_not_and_the_next_flush_works(where: str) -> None:
     program = """
 import signal

@@ -156,6 +156,7 @@ def test_importing_kvdict_does_not_import_the_emulator() -> None:
     assert run(program) == "[]"
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_importing_kvdict_does_not_import_what_moves_data() -> None:
     program = (
         "import sys, kvdict; late = {'kvdict.transfer', 'sqlite3'};"
