@@ -21,6 +21,7 @@ import requests
 
 import kvdict
 from kvdict import chunks
+from kvdict import reader as reader_module
 from kvdict.emulator import Emulator, EmulatorAdapter, Knobs, Store
 from kvdict.errors import APIError, AuthError, FlushError, KVError, LimitError, TransportError
 from kvdict.flights import MAX_REQUESTS, Flight, Slots, in_order
@@ -350,20 +351,69 @@ def test_values_that_are_all_binary_cost_one_request_each_and_a_few(
 def test_one_binary_value_in_a_hundred_costs_a_few_requests(time: Time, place: int) -> None:
     values = texts(100)
     values[f"k{place:05}"] = BINARY
-    assert cost(time, values) < 25
+    assert cost(time, values) <= 17
 
 
 def test_a_few_binary_values_among_many_texts_cost_a_few_requests(time: Time) -> None:
     for places in [(0, 1), (0, 1, 2), (98, 99), (0, 99), (10, 11, 12, 13)]:
         values = texts(100)
         values |= {f"k{place:05}": BINARY for place in places}
-        assert cost(time, values) < 35
+        assert cost(time, values) <= 25
 
 
-def test_a_half_of_binary_values_does_not_cost_much_more_than_all_singly(time: Time) -> None:
+@pytest.mark.parametrize(
+    ("share", "requests"),
+    [(0.001, 60), (0.01, 200), (0.05, 720), (0.1, 1200), (0.3, 2200), (0.5, 2400), (0.9, 2150)],
+)
+def test_finding_the_binary_values_costs_few_requests_whatever_their_share(
+    time: Time, share: float, requests: int
+) -> None:
     chance = random.Random(3)
-    values = {key: chance.choice([BINARY, b"text"]) for key in texts(400)}
-    assert cost(time, values) < 400 * 1.5
+    values = {key: BINARY if chance.random() < share else b"text" for key in texts(2000)}
+    assert cost(time, values) <= requests
+
+
+@pytest.mark.parametrize(("every", "requests"), [(2, 1020), (3, 1040), (10, 500)])
+def test_binary_values_at_equal_distances_are_soon_foreseen(
+    time: Time, every: int, requests: int
+) -> None:
+    values = texts(1000)
+    values |= dict.fromkeys(list(values)[every - 1 :: every], BINARY)
+    assert cost(time, values, width=1) <= requests
+
+
+def test_binary_values_that_were_found_are_not_looked_for_again(time: Time) -> None:
+    values = texts(1000)
+    values |= dict.fromkeys(list(values)[9::10], BINARY)
+    namespace = Namespace(values)
+    reader = reader_on(time, namespace)
+    assert read(reader, values) == list(values.items())
+    namespace.events.clear()
+    assert read(reader, values) == list(values.items())
+    assert sorted(namespace.events) == [("GET values", 1)] * 100 + [("POST bulk/get", 90)] * 10
+
+
+def test_a_value_that_became_text_is_read_in_bulk_after_it_was_seen(time: Time) -> None:
+    values = texts(100)
+    values["k00007"] = BINARY
+    namespace = Namespace(values)
+    reader = reader_on(time, namespace)
+    read(reader, values)
+    namespace.values["k00007"] = b"text now"
+    assert dict(read(reader, values))["k00007"] == b"text now"
+    namespace.events.clear()
+    read(reader, values)
+    assert namespace.events == [("POST bulk/get", 100)]
+
+
+def test_only_so_many_binary_values_are_remembered(
+    time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "KNOWN", 3)
+    values = dict.fromkeys(texts(10), BINARY)
+    reader = reader_on(time, Namespace(values))
+    assert read(reader, values) == list(values.items())
+    assert sum(map(reader.is_binary, values)) <= 3
 
 
 def test_a_binary_value_read_alone_does_not_spoil_what_is_read_after_it(time: Time) -> None:
