@@ -654,6 +654,29 @@ class TestCallbacks:
         world.kv.flush()
         assert results == [kvdict.FlushResult(sent=1)] * 2
 
+    def test_an_answer_that_comes_after_the_flush_gave_up_is_told_by_itself(self) -> None:
+        """Nobody else would: the background sleeps, and there may be no other flush."""
+        given_up, told = threading.Event(), threading.Event()
+        world = World(
+            buffer={"max_age": NEVER, "on_error": lambda error: told.set()}, parallel=True
+        )
+
+        def before(method: str, url: str) -> None:
+            world.pass_time(100)
+            world.kv.buffer.notify()
+            assert given_up.wait(30)
+
+        world.kv["k"] = 1
+        world.knobs.planned.append(Fault("500"))
+        world.adapter.before = before
+        with pytest.raises(kvdict.FlushError, match="'k'"):
+            world.kv.flush(timeout=50)
+        assert not told.is_set()
+        given_up.set()
+        assert told.wait(30)
+        world.adapter.before = None
+        assert world.kv.flush().sent == 1
+
     def test_one_that_flushes_is_told_of_that_after_it_has_returned(self, make: Any) -> None:
         told: list[str] = []
 
