@@ -49,9 +49,7 @@ class Flusher:
         renew_in_children(self)
 
     def start_again(self) -> None:
-        """Have no thread and nothing to report: at first, and in a forked child."""
-        self.outcomes.start_again()
-        self.rounds.start_again()
+        """Have no thread: at first, and in a forked child."""
         self._flushes: dict[object, int] = {}
         self._thread: threading.Thread | None = None
         self._waits_for: Literal["a write", "time"] | None = None

@@ -12,6 +12,7 @@ from kvdict.answers import may_pass
 from kvdict.buffer import WriteBuffer
 from kvdict.clock import ServiceClock
 from kvdict.errors import APIError, FlushError, KVError, QuotaError, ServerError
+from kvdict.forks import renew_in_children
 from kvdict.models import FlushResult
 from kvdict.phrases import how_many, name_some
 from kvdict.transport import FIRST_BACKOFF, LAST_BACKOFF
@@ -35,6 +36,7 @@ class Outcomes:
         self._clock = clock
         self.sent = self.flushes = self.requests = self.retries = 0
         self.start_again()
+        renew_in_children(self)
 
     def start_again(self) -> None:
         """Have nothing to report: at first, and in a forked child."""

@@ -15,6 +15,7 @@ from kvdict.client import Client
 from kvdict.delivery import Delivery, Parcel
 from kvdict.errors import JournalError
 from kvdict.flights import Flight, Slots
+from kvdict.forks import renew_in_children
 from kvdict.home import Home
 from kvdict.outcomes import Outcomes
 
@@ -52,6 +53,7 @@ class Rounds:
         self._chunker = Chunker()
         self._delivery = Delivery(client, namespace_id, buffer, journal, self._chunker, outcomes)
         self.start_again()
+        renew_in_children(self)
 
     def start_again(self) -> None:
         """Have made none, and nothing under way: at first, and in a forked child."""
