@@ -175,6 +175,7 @@ def write_file(path: Path, data: bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
+    path = Path(os.path.realpath(path))  # a link stays one: /dev/stdout is one
     beside = path.with_name(f"{path.name}.part")
     try:
         beside.write_bytes(data)

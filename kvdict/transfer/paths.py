@@ -14,7 +14,11 @@ SUFFIX = ".state"
 
 def as_path(place: Any) -> Path | None:
     """Return the path that a caller named, None for a stream."""
-    return Path(os.path.realpath(place)) if isinstance(place, str | os.PathLike) else None
+    if not isinstance(place, str | os.PathLike):
+        return None
+    path = Path(place)
+    # What /dev/stdout leads to has no path if it is a pipe.
+    return path if is_device(path) else Path(os.path.realpath(path))
 
 
 def is_device(path: Path) -> bool:

@@ -16,6 +16,7 @@ from kvdict.cli import run
 from .conftest import TOKEN, Ran, contents, fill
 
 Cli = Callable[..., Ran]
+Shell = Callable[[str], Ran]
 
 
 def test_what_is_put_comes_back_byte_for_byte(cli: Cli, where: str, tmp_path: Path) -> None:
@@ -31,6 +32,20 @@ def test_what_is_put_comes_back_byte_for_byte(cli: Cli, where: str, tmp_path: Pa
     assert cli("get", where, "photo", "-o", "copy") == Ran(0, b"", "")
     assert (tmp_path / "copy").read_bytes() == data
     assert not (tmp_path / "copy.part").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_value_is_written_through_a_link_which_stays_one(shell: Shell, tmp_path: Path) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    fill(where, {"k": b"v"})
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    (tmp_path / "link").symlink_to("file")
+    for output in ("link", "stdout > redirected", "stdout | cat > piped"):
+        ran = shell(f"kvdict get {where} k -o {output}")
+        assert (ran.code, ran.err) == (0, "")
+    assert [(tmp_path / name).read_text() for name in ("file", "redirected", "piped")] == ["v"] * 3
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "stdout").is_symlink()
 
 
 def test_listings_are_for_people_and_for_programs(cli: Cli, where: str) -> None:

@@ -66,6 +66,18 @@ def test_exports_and_imports_are_piped(shell: Shell, where: str, tmp_path: Path)
     assert json.loads(ran.out) == [{"key": "upper", "value": "2"}]
 
 
+def test_pipes_that_have_a_name_are_written_and_read(shell: Shell, tmp_path: Path) -> None:
+    where, there = f"sqlite:///{tmp_path}/app.db", f"sqlite:///{tmp_path}/there.db"
+    fill(where, {"k": b"v"})
+    for line in (
+        "kvdict export {} -o /dev/stdout | kvdict import {} /dev/stdin",
+        "kvdict import {1} <(kvdict export {0})",
+    ):
+        assert shell(line.format(where, there)).code == 0
+        assert contents(there) == {"k": b"v"}
+        kvdict.open(there).clear()
+
+
 def test_the_requests_are_the_fewest(cli: Cli, served: str, tmp_path: Path) -> None:
     fill(served, {f"{n:05}": b"x" for n in range(2500)})
     ran = cli("export", served, "-o", "all")
