@@ -24,9 +24,9 @@ PACKAGES = {
         "comparing", "syncing", "clearing", "__init__",
     ),
     "cli": (
-        "words", "output", "failures", "retries", "questions", "opening", "command", "progress",
-        "reports", "listing", "values", "removal", "files", "between", "namespaces", "emulator",
-        "completion", "root", "__init__",
+        "words", "input", "output", "failures", "retries", "questions", "opening", "command",
+        "progress", "reports", "listing", "values", "removal", "files", "between", "namespaces",
+        "emulator", "completion", "root", "__init__",
     ),
 }  # fmt: skip
 """The order of the modules in packages that have one."""

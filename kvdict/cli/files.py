@@ -8,6 +8,7 @@ from typing import BinaryIO, get_args
 import click
 
 from kvdict.cli.command import command, max_wait_option, prefix_option, resume_options, where_and
+from kvdict.cli.input import data_in
 from kvdict.cli.opening import open_kv
 from kvdict.cli.output import data_out, is_terminal
 from kvdict.cli.progress import Display, has_bar
@@ -126,7 +127,7 @@ def import_command(
         Display("import", "pair", kv, advice=advice, resumes=resume) as display,
     ):
         report = import_(
-            sys.stdin.buffer if piped else file,
+            data_in() if piped else file,
             kv,
             format=format,
             skip_invalid=skip_invalid,

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from kvdict.cli.failures import Code, Failure
+from kvdict.cli.input import answer
 
 
 def ask(question: str) -> str:
     """Return the answer to a question on stderr, empty where nobody answers."""
     click.echo(f"{question} ", nl=False, err=True)
-    answer = sys.stdin.readline()
-    if not answer.endswith("\n"):
+    said = answer()
+    if not said.endswith("\n"):
         click.echo(err=True)
-    return answer.strip("\r\n")
+    return said.strip("\r\n")
 
 
 def confirm(question: str) -> None:

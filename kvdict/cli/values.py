@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ import click
 
 from kvdict.cli.command import command, max_wait_option, options, where_and
 from kvdict.cli.failures import Code, Failure
+from kvdict.cli.input import data_in, is_piped
 from kvdict.cli.opening import KV, open_kv
 from kvdict.cli.output import as_json, data_out, is_terminal
 from kvdict.edit import KEEP
@@ -212,10 +212,10 @@ def _given_value(key: str, value: str | None, path: str | None) -> bytes:
     if path is not None:
         with open(path, "rb") as file:
             return _read(key, file)
-    if value is None and not _is_piped():
+    if value is None and not is_piped():
         raise click.UsageError("there is no value; give VALUE, --path FILE, or - for stdin")
     if value is None or value == "-":
-        return _read(key, sys.stdin.buffer)
+        return _read(key, data_in())
     return os.fsencode(value)
 
 
@@ -229,11 +229,3 @@ def _read(key: str, file: BinaryIO) -> bytes:
             Code.USAGE,
         )
     return data
-
-
-def _is_piped() -> bool:
-    """Tell whether stdin was given on purpose: /dev/null, as jobs have it, was not."""
-    if sys.stdin is None:
-        return False
-    kind = os.fstat(sys.stdin.fileno()).st_mode
-    return stat.S_ISFIFO(kind) or stat.S_ISREG(kind) or stat.S_ISSOCK(kind)

@@ -21,7 +21,7 @@ from kvdict.emulator.knobs import Fault
 from tests.conftest import ACCOUNT, account_of
 from tests.processes import Program
 
-from .conftest import COMMAND, Gate, Ran, fill
+from .conftest import COMMAND, Gate, Ran, contents, fill
 
 Cli = Callable[..., Ran]
 Shell = Callable[[str], Ran]
@@ -219,6 +219,31 @@ def test_a_closed_stdout(shell: Shell, tmp_path: Path) -> None:
     assert shell(f"kvdict put {where} k v >&- 2>&- <&-").code == 0
     ran = shell(f"kvdict get {where} k >&-")
     assert (ran.code, ran.err) == (2, "kvdict: the output: Bad file descriptor\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("put {} k", "there is no value; give VALUE, --path FILE, or - for stdin"),
+        ("put {} k -", "stdin: Bad file descriptor"),
+        ("import {} -", "stdin: Bad file descriptor"),
+        ("clear {}", "nothing was deleted; answer y, or give --yes"),
+    ],
+)
+def test_a_closed_stdin(shell: Shell, tmp_path: Path, line: str, said: str) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    fill(where, {"old": b"v"})
+    ran = shell(f"kvdict {line.format(where)} <&-")
+    assert (ran.code, ran.out) == (2, b"")
+    assert ran.err.splitlines()[-1].startswith(f"kvdict: {said}")
+    assert contents(where) == {"old": b"v"}
+
+
+def test_without_a_value_and_a_pipe_nothing_is_put(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("put", f"sqlite:///{tmp_path}/app.db", "k")
+    assert (ran.code, ran.out) == (2, b"")
+    assert ran.err.startswith("kvdict: there is no value; give VALUE, --path FILE, or - for stdin;")
+    assert not (tmp_path / "app.db").exists()
 
 
 def test_a_service_that_falls_silent_is_given_up_in_time(
