@@ -55,7 +55,7 @@ class Command(Help):
         try:
             code = super().invoke(context)
             flush()
-        except (Failure, click.ClickException):
+        except (Failure, click.UsageError):
             discard_output()
             raise
         except BaseException as error:

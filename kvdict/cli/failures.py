@@ -73,8 +73,6 @@ def explain(error: BaseException) -> Failure:
         return error
     if isinstance(error, click.UsageError):
         return Failure(_usage(error), Code.USAGE)
-    if isinstance(error, click.ClickException):
-        return Failure(error.format_message(), Code.USAGE)
     if isinstance(error, KVError):
         return _explain_ours(error)
     if isinstance(error, KeyboardInterrupt | click.Abort):

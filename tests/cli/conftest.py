@@ -82,7 +82,8 @@ class Gate:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """Give the variables that the command runs with: a token, which must never be shown."""
-    kept = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    others = "COLUMNS", "PYTHONUNBUFFERED"
+    kept = {name: value for name, value in os.environ.items() if name not in others}
     return {
         **kept, "CLOUDFLARE_API_TOKEN": TOKEN, "XDG_STATE_HOME": str(tmp_path / "states"),
         "TERM": "xterm-256color",

@@ -116,6 +116,20 @@ def test_a_short_trouble_is_said_once_and_passes(cli: Cli, slow: tuple[Server, K
     assert ran.err.count("trying again") == 1
 
 
+def test_a_write_that_the_service_did_not_store_is_named(
+    cli: Cli, slow: tuple[Server, Knobs], tmp_path: Path
+) -> None:
+    server, knobs = slow
+    where = f"{account_of(server)}/links"
+    fill(where, {})
+    (tmp_path / "all").write_bytes(b'{"key":"a","value":"1"}\n{"key":"b","value":"2"}\n')
+    knobs.faults, knobs.kinds = 1.0, ["partial"]
+    ran = cli("import", where, "all", "--max-wait", "0")
+    assert ran.code == 4
+    (key,) = {"a", "b"} - contents(where).keys()
+    assert f"; '{key}': not written to all of Cloudflare's storage" in ran.err
+
+
 def test_a_spent_allowance_is_waited_for_however_long(cli: Cli, slow: tuple[Server, Knobs]) -> None:
     server, knobs = slow
     where = f"{account_of(server)}/links"
@@ -183,10 +197,12 @@ def test_a_misspelt_command_names_the_near_one(
     [
         (["ls", "--prefix"], "'--prefix' requires an argument; see `kvdict ls --help`"),
         (["namespaces", "create", "--account"], "see `kvdict namespaces create --help`"),
+        (["get", "memory://", "a", "b"], "expected WHERE and KEY, not 3 arguments; see"),
+        (["get"], "expected WHERE and KEY, not 0 arguments; see `kvdict get --help`"),
         (["completion"], "Choose from: bash, zsh, fish; see `kvdict completion --help`"),
     ],
 )
-def test_arguments_that_are_missing_name_the_commands_own_help(
+def test_a_wrong_number_of_arguments_names_the_commands_own_help(
     capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     assert run(arguments) == 2

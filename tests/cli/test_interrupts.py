@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +17,10 @@ from typing import IO
 
 import pytest
 
+import kvdict
 from kvdict.cli import run
-from kvdict.emulator import Knobs, Server
+from kvdict.cli.progress import Display
+from kvdict.emulator import Fault, Knobs, Server
 from tests.conftest import account_of
 from tests.processes import Program
 
@@ -249,6 +252,32 @@ def test_a_terminal_shows_a_bar_with_rate_and_time(
     assert "kvdict: exported 3,000 pairs" in shown
 
 
+def test_what_is_said_meanwhile_stands_above_the_bar(
+    environment: dict[str, str], knobs: Knobs, links: str, tmp_path: Path
+) -> None:
+    gate = Gate(knobs, 20)
+
+    def fail_then_open() -> None:
+        assert gate.reached.wait(30)
+        knobs.planned.append(Fault("500"))
+        gate.open()
+
+    arguments = ["export", links, "-o", str(tmp_path / "all")]
+    code, shown = on_a_terminal(arguments, environment, fail_then_open)
+    assert code == 0
+    assert re.search(r"\x1b\[2Kkvdict: .*trying again.*\r\n", shown)
+
+
+def test_ctrl_c_is_heeded_where_nobody_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    with (
+        kvdict.open("memory://", codec="bytes") as kv,
+        Display("export", "pair", kv, advice="") as display,
+    ):
+        signal.raise_signal(signal.SIGINT)
+        assert display.stop()
+
+
 def test_without_a_terminal_lines_tell_how_far_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,7 +298,7 @@ def test_a_terminal_has_colours_and_no_surprises(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     where = f"sqlite:///{tmp_path}/app.db"
-    fill(where, {"evil\x1b]0;x\x07\n": b"text", "bin": b"\xff\x1b"})
+    fill(where, {"evil\x1b]0;x\x07\n": b"text", "bin": b"\xff\x1b", "esc": b"\x1b"})
     code, shown = on_a_terminal(["ls", where, "--long"], environment)
     assert code == 0
     assert "\x1b[36m" in shown
@@ -277,9 +306,12 @@ def test_a_terminal_has_colours_and_no_surprises(
     code, shown = on_a_terminal(["ls", where, "--long"], environment | {"NO_COLOR": "1"})
     assert "\x1b" not in shown
     assert "-                     evil" in shown
-    code, shown = on_a_terminal(["get", where, "bin"], environment)
-    assert code == 2
-    assert "binary" in shown
+    for key in ("bin", "esc"):
+        code, shown = on_a_terminal(["get", where, key], environment)
+        assert code == 2
+        assert "binary" in shown
+    code, shown = on_a_terminal(["get", where, "evil\x1b]0;x\x07\n"], environment)
+    assert (code, shown) == (0, "text\r\n")
     code, shown = on_a_terminal(["namespaces", "list", "--account", where], environment)
     assert code == 0
     assert "title" in shown

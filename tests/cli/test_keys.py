@@ -6,12 +6,15 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import kvdict
 from kvdict.cli import run
+from kvdict.emulator.store import Pair, Store
+from kvdict.local import LOCAL_ACCOUNT
 
 from .conftest import TOKEN, Ran, contents, fill
 
@@ -69,6 +72,19 @@ def test_listings_are_for_people_and_for_programs(cli: Cli, where: str) -> None:
     ]
     assert json.loads(cli("get", where, "a", "--metadata").out) == {"n": [1, "é"]}
     assert cli("get", where, "c", "--metadata").out == b"null\n"
+
+
+def test_half_a_surrogate_pair_in_metadata_is_written_as_an_escape(
+    cli: Cli, tmp_path: Path
+) -> None:
+    told = r'{"\u00e9": "\ud800"}'  # as a Worker may write it
+    with closing(Store(tmp_path / "app.db")) as store:
+        space = store.create(LOCAL_ACCOUNT, "default", most=9).id
+        store.put(LOCAL_ACCOUNT, space, "k", Pair(b"v", None, told))
+    where = f"sqlite:///{tmp_path}/app.db"
+    assert cli("get", where, "k", "--metadata").lines == [told]
+    assert cli("ls", where, "--long").lines == [f"k\t\t{told}"]
+    assert f'"metadata": {told}' in cli("ls", where, "--json").out.decode()
 
 
 def test_touch_keeps_what_is_not_named(cli: Cli, where: str) -> None:

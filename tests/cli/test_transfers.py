@@ -6,7 +6,7 @@ import json
 import os
 import shelve
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,20 @@ import pytest
 
 import kvdict
 import kvdict.shelve
+from kvdict.emulator import Knobs, Server
+from tests.conftest import account_of, serving
 
 from .conftest import TOKEN, Ran, contents, fill
 
 Cli = Callable[..., Ran]
 Shell = Callable[[str], Ran]
+
+
+@pytest.fixture
+def hour_ago() -> Iterator[Server]:
+    """Serve an emulator whose clock is an hour slow."""
+    with serving(clock=lambda: time.time() - 3600) as (server, _):
+        yield server
 
 
 def entries(where: str) -> dict[str, kvdict.Entry[bytes]]:
@@ -137,6 +146,36 @@ def test_dry_runs_make_nothing_and_tell_of_the_allowance(
     assert ran.lines[-1].startswith("would send 1,500 pairs (1.5 kB), in 1 request")
     assert ran.lines[0] == "+ 00000"
     assert not (tmp_path / "new.db").exists()
+
+
+def test_a_dry_run_says_how_long_the_allowance_makes_it(
+    cli: Cli, slow: tuple[Server, Knobs], tmp_path: Path
+) -> None:
+    server, knobs = slow
+    where, new = f"{account_of(server)}/links", f"sqlite:///{tmp_path}/new.db"
+    fill(where, {f"{n:05}": b"x" for n in range(3000)})
+    knobs.rate_limit = 30, 3600
+    ran = cli("copy", where, new, "--dry-run")
+    assert ran.code == 0
+    assert ran.lines[-1].endswith("; the request allowance makes that wait 1 h 0 min")
+
+
+def test_what_has_expired_by_this_machine_s_clock_is_not_sent(
+    cli: Cli, tmp_path: Path, hour_ago: Server
+) -> None:
+    here = f"{account_of(hour_ago)}/links"
+    with kvdict.open(here, codec="bytes", token=TOKEN, create=True) as kv:
+        kv.put("over", b"v", expiration_ttl=600)
+        kv.put("lasts", b"v", expiration_ttl=7200)
+    for command, said in (
+        ("sync", "sent 1 pair (1 bytes), in 1 request; 0 unchanged; 1 expired ones skipped\n"),
+        ("copy", "; 1 expired ones skipped\n"),
+    ):
+        there = f"sqlite:///{tmp_path}/{command}.db"
+        ran = cli(command, here, there)
+        assert ran.code == 0
+        assert ran.err.endswith(said)
+        assert contents(there) == {"lasts": b"v"}
 
 
 def test_source_and_target_are_not_the_same(cli: Cli, where: str) -> None:
