@@ -44,7 +44,7 @@ def _after(child: bool) -> None:
     _forking.release()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has none
     os.register_at_fork(
         before=_before,
         after_in_parent=lambda: _after(child=False),

@@ -114,6 +114,30 @@ def test_any_wsgi_application_can_be_mounted() -> None:
         assert response.content == b"q=%20!"
 
 
+def test_an_application_that_writes_its_body_itself_is_told_to_return_it() -> None:
+    def app(_environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        start("200 OK", [])(b"body")
+        return []
+
+    with requests.Session() as session:
+        session.mount("http://", EmulatorAdapter(app))
+        with pytest.raises(NotImplementedError, match="must return its body"):
+            session.get("http://a.invalid/")
+
+
+def test_a_plain_wsgi_server_s_request_without_a_length_has_no_body(near: Space) -> None:
+    answer = Answer()
+    environ: WSGIEnvironment = {
+        "REQUEST_METHOD": "PUT",
+        "PATH_INFO": f"/client/v4/accounts/{near.home.account}/storage/kv/namespaces/{near.id}"
+        "/values/k",
+        "wsgi.input": None,  # it would wait for more from the connection
+    }
+    list(near.home.emulator(environ, answer.start))
+    assert answer.status == "200 OK"
+    assert near.value("GET", "k").content == b""
+
+
 def test_a_plain_wsgi_server_without_the_raw_target_is_served_as_well_as_it_can(
     near: Space,
 ) -> None:

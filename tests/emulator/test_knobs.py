@@ -47,6 +47,16 @@ def test_a_write_is_read_late(home: Home, space: Space, knobs: Knobs) -> None:
     assert read(space) is None
 
 
+def test_a_bulk_read_of_the_past_has_the_same_limit(home: Home, space: Space, knobs: Knobs) -> None:
+    knobs.stale_reads = 10
+    for key in ("a", "b", "c"):
+        space.put(key, b"x" * 12_500_000)
+    keys = {"keys": ["a", "b", "c"]}
+    assert space.ask("POST", "/bulk/get", json=keys).status_code == 200
+    home.clock.now += 10
+    assert refusal(space.ask("POST", "/bulk/get", json=keys))[:2] == (413, 10024)
+
+
 def test_a_write_is_listed_late(home: Home, space: Space, knobs: Knobs) -> None:
     space.ask("PUT", "/bulk", json=[{"key": f"k{n:02}", "value": ""} for n in range(12)])
     knobs.list_lag = 10

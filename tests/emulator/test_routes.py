@@ -78,6 +78,13 @@ def test_dots_leave_the_value_route_and_do_no_harm(home: Home, space: Space, dot
     assert space.names() == ["k"]
 
 
+@pytest.mark.parametrize("path", ["values/../keys", "./keys", "values/a/%2e./../keys"])
+def test_dots_on_the_way_are_resolved(home: Home, space: Space, path: str) -> None:
+    space.put("k")
+    response = home.ask_raw("GET", f"/{space.id}/{path}")
+    assert response.json()["result"] == [{"name": "k"}]
+
+
 @pytest.mark.parametrize("dot", [".", "%2E", "%2e"])
 def test_a_dot_alone_is_no_key(home: Home, space: Space, dot: str) -> None:
     response = home.ask_raw("PUT", f"/{space.id}/values/{dot}", b"v")

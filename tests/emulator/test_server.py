@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import io
 import socket
+import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from http.client import HTTPConnection, HTTPResponse
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 import requests
 
-from kvdict.emulator import Emulator, Server, Store, serve
+from kvdict.emulator import Emulator, Knobs, Server, Store, serve
 
 from .home import ACCOUNT, Clock, Home, Space
 
@@ -105,6 +107,67 @@ def test_chunks_that_make_no_sense_are_refused_and_end_the_connection(
     assert answer(wire)[0] == 400
     assert wire.recv(1) == b""
     assert space.names() == []
+
+
+def test_an_unread_body_that_makes_no_sense_ends_the_connection(
+    space: Space, wire: socket.socket
+) -> None:
+    wire.sendall(head("PUT", f"{PATH}/{space.id}/nowhere", "Transfer-Encoding: chunked") + b"x\r\n")
+    assert answer(wire)[0] == 404
+    assert wire.recv(1) == b""
+
+
+def test_a_body_that_broke_off_is_broken_however_often_it_is_read() -> None:
+    outcomes: list[str] = []
+
+    def app(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        for _ in range(2):
+            try:
+                outcomes.append(repr(environ["wsgi.input"].read()))
+            except ValueError:
+                outcomes.append("broken")
+        start("200 OK", [("Content-Length", "0")])
+        return []
+
+    with serve(app) as server:
+        address = "127.0.0.1", server.port
+        with closing(socket.create_connection(address, timeout=10)) as wire:
+            wire.sendall(head("POST", "/", "Transfer-Encoding: chunked") + b"x\r\n2\r\nab\r\n")
+            assert answer(wire)[0] == 200
+    assert outcomes == ["broken", "broken"]
+
+
+def test_a_header_with_an_underscore_takes_no_other_header_s_place(
+    space: Space, wire: socket.socket
+) -> None:
+    path = f"{PATH}/{space.id}/values/k"
+    kind = "Content_Type: multipart/form-data; boundary=B"
+    wire.sendall(head("PUT", path, "Content-Length: 1", kind) + b"v")
+    assert answer(wire)[0] == 200
+    assert space.value("GET", "k").content == b"v"
+
+
+def test_a_client_that_leaves_before_its_answer_is_in_nobody_s_way(
+    clock: Clock, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked, gone = threading.Event(), threading.Event()
+
+    def wait(_seconds: float) -> None:
+        asked.set()
+        assert gone.wait(30)
+
+    store = Store(None, clock=clock)
+    with closing(store), serve(Emulator(store, knobs=Knobs(latency=1, sleep=wait))) as server:
+        address = "127.0.0.1", server.port
+        with closing(socket.create_connection(address, timeout=10)) as wire:
+            wire.sendall(head("GET", PATH))
+            wire.shutdown(socket.SHUT_WR)
+            assert asked.wait(30)
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.set()
+        url = f"{server.url}/accounts/{ACCOUNT}/storage/kv/namespaces"
+        assert requests.get(url, timeout=10).status_code == 200
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_body_that_ends_early_is_not_stored(space: Space, wire: socket.socket) -> None:
@@ -236,6 +299,21 @@ def test_an_internal_error_is_an_envelope_and_a_line_on_stderr(
     assert response.status_code == 500
     assert response.json()["errors"][0]["code"] == 10001
     assert "the store in memory has been closed" in capsys.readouterr().err
+
+
+def test_an_error_of_the_program_is_an_envelope_and_a_traceback_on_stderr(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_seconds: float) -> None:
+        raise ZeroDivisionError("of the knob")
+
+    store = Store(None, clock=clock)
+    with closing(store), serve(Emulator(store, knobs=Knobs(latency=1, sleep=fail))) as server:
+        url = f"{server.url}/accounts/{ACCOUNT}/storage/kv/namespaces"
+        response = requests.get(url, timeout=10)
+    assert response.status_code == 500
+    assert response.json()["errors"][0]["code"] == 10001
+    assert capsys.readouterr().err.endswith("ZeroDivisionError: of the knob\n")
 
 
 def test_closing_ends_idle_connections_and_frees_the_port(emulator: Emulator) -> None:

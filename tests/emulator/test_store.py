@@ -8,14 +8,22 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from kvdict.emulator import Store, StoreError
-from kvdict.emulator.files import SCHEMA, Connection, connect
+from kvdict.emulator.database import IDLE_CONNECTIONS
+from kvdict.emulator.files import (
+    APPLICATION_ID,
+    JOURNAL_MAGIC,
+    SCHEMA,
+    VERSION,
+    Connection,
+    connect,
+)
 from kvdict.emulator.forks import watch
 from kvdict.emulator.store import MissingNamespaceError, Pair
 from tests.processes import Program
@@ -161,10 +169,18 @@ def other_in_wal_mode(path: Path) -> None:
     (path.parent / "kv.db-shm").unlink()
 
 
+def other_with_our_mark(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE others (x)")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
 @pytest.mark.parametrize(
     "foreign",
-    [text_file, short_file, other_tables, other_application, other_version, other_in_wal_mode],
-)
+    [text_file, short_file, other_tables, other_application, other_version, other_in_wal_mode,
+     other_with_our_mark],
+)  # fmt: skip
 @pytest.mark.parametrize("readonly", [False, True])
 def test_a_foreign_file_is_refused_and_left_as_it_was(
     path: Path, foreign: Callable[[Path], None], readonly: bool
@@ -189,6 +205,14 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         Store(tmp_path)
 
 
+def test_a_path_that_cannot_be_followed_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="file/kv.db cannot be opened: Not a directory"):
+        Store(tmp_path / "file" / "kv.db")
+    with pytest.raises(StoreError, match="cannot be opened: File name too long"):
+        Store(tmp_path / ("x" * 300))
+
+
 def test_nothing_to_read_is_told(path: Path) -> None:
     with pytest.raises(StoreError, match="there is nothing to read"):
         Store(path, readonly=True)
@@ -207,20 +231,23 @@ def test_a_readonly_store_reads_and_does_not_write(path: Path, store: Store, spa
         assert reader.get(ACCOUNT, space, "k") == pair(b"2")
 
 
+@pytest.mark.parametrize("mode", ["wal", "delete"])
 @pytest.mark.parametrize("folder_too", [False, True])
 def test_a_file_that_may_only_be_read_can_be_read(
-    everybodys_folder: Path, folder_too: bool
+    everybodys_folder: Path, folder_too: bool, mode: str
 ) -> None:
     path = everybodys_folder / "kv.db"
     store = Store(path)
     space = store.create(ACCOUNT, "links", most=9).id
     store.put(ACCOUNT, space, "k", pair())
     store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute(f"PRAGMA journal_mode = {mode}").fetchone() == (mode,)
     before = path.read_bytes()
     code = """if 1:
         import os
         if os.getuid() == 0:
-            os.setuid(65534)
+            os.seteuid(65534)
         store = Store(sys.argv[1])
         print(store.get(ACCOUNT, sys.argv[2], "k").value)
         try:
@@ -228,6 +255,7 @@ def test_a_file_that_may_only_be_read_can_be_read(
         except StoreError as error:
             print(error)
         store.close()
+        os.seteuid(os.getuid())  # what measures coverage writes as who began
     """
     path.chmod(0o444)
     path.parent.chmod(0o555 if folder_too else 0o777)
@@ -238,6 +266,38 @@ def test_a_file_that_may_only_be_read_can_be_read(
         path.parent.chmod(0o755)
     assert out.startswith(f"b'v'\n{path} is read-only")
     assert path.read_bytes() == before
+
+
+def test_a_file_that_may_not_be_read_says_what_to_do(everybodys_folder: Path) -> None:
+    path = everybodys_folder / "kv.db"
+    Store(path).close()
+    path.chmod(0)
+    code = """if 1:
+        import os
+        if os.getuid() == 0:
+            os.seteuid(65534)
+        try:
+            Store(sys.argv[1])
+        except StoreError as error:
+            print(error)
+        os.seteuid(os.getuid())  # what measures coverage writes as who began
+    """
+    with run(code, path) as process:
+        out = process.communicate(timeout=20)[0]
+    assert out.startswith(f"{path} cannot be opened; see that its folder exists and is yours")
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_gone_from_its_path_is_not_written_to(
+    path: Path, store: Store, space: str, replaced: bool
+) -> None:
+    store.put(ACCOUNT, space, "k", pair())
+    path.rename(path.with_name("moved.db"))
+    if replaced:
+        Store(path).close()
+    with pytest.raises(StoreError, match="was removed or replaced while open; open it again"):
+        store.put(ACCOUNT, space, "k", pair(b"lost"))
+    assert path.exists() is replaced
 
 
 def test_a_disk_without_room_is_told_and_the_store_lives_on(
@@ -317,6 +377,52 @@ def test_a_file_whose_writer_was_killed_before_it_had_a_log_is_as_before(
     interrupt(path, ["BEGIN IMMEDIATE", "CREATE TABLE filling (x)", FILLING])
     with closing(Store(path)) as again:
         assert again.namespace(ACCOUNT, space).title == "links"
+
+
+def test_a_file_whose_writer_was_killed_before_its_journal_said_anything_is_as_before(
+    path: Path, store: Store, space: str
+) -> None:
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    Path(f"{path}-journal").write_bytes(JOURNAL_MAGIC)
+    with closing(Store(path)) as again:
+        assert again.namespace(ACCOUNT, space).title == "links"
+
+
+def writing(path: Path) -> sqlite3.Connection:
+    """Return a connection that writes to a file which is not in WAL mode."""
+    Store(path).close()
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("PRAGMA journal_mode = DELETE")
+    writer.execute("BEGIN IMMEDIATE")
+    return writer
+
+
+def test_a_file_that_somebody_writes_to_is_switched_to_wal_mode_when_that_is_done(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            writer.execute("COMMIT")
+
+    monkeypatch.setattr("kvdict.emulator.files.time.sleep", sleep)
+    with closing(writing(path)) as writer:
+        Store(path).close()
+    assert len(waits) == 3
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_file_that_somebody_writes_to_for_long_is_said_to_be_held(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvdict.emulator.files.BUSY_SECONDS", 0.0)
+    with closing(writing(path)), pytest.raises(StoreError, match="is held by another process; try"):
+        Store(path)
 
 
 def test_a_foreign_file_whose_writer_was_killed_is_refused_and_left_as_it_was(path: Path) -> None:
@@ -432,6 +538,32 @@ def test_a_transaction_stores_all_or_nothing(store: Store, space: str) -> None:
     assert store.keys(ACCOUNT, space, limit=10) == []
     store.put(ACCOUNT, space, "c", pair())
     assert len(store.keys(ACCOUNT, space, limit=10)) == 1
+
+
+def test_a_signal_handler_s_write_joins_the_transaction_that_it_interrupts(path: Path) -> None:
+    calls: list[str] = []
+
+    def clock() -> float:
+        if calls == ["about to write"]:
+            calls.append("interrupted")
+            signal.raise_signal(signal.SIGUSR1)
+        return 1000.0
+
+    with closing(Store(path, clock=clock)) as store:
+        space = store.create(ACCOUNT, "links", most=9).id
+
+        def handle(*_: object) -> None:
+            store.put_many(ACCOUNT, space, [("theirs", pair())])
+
+        before = signal.signal(signal.SIGUSR1, handle)
+        try:
+            calls.append("about to write")
+            store.put_many(ACCOUNT, space, [("ours", pair()), ("more", pair())])
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert calls == ["about to write", "interrupted"]
+        names = [key.name for key in store.keys(ACCOUNT, space, limit=10)]
+        assert names == ["more", "ours", "theirs"]
 
 
 @pytest.mark.parametrize("place", ["file", "memory"])
@@ -556,6 +688,21 @@ def test_of_two_threads_that_fork_at_once_one_waits() -> None:
     assert second_came.is_set()
 
 
+def test_who_is_gone_when_its_turn_comes_is_passed_over_by_a_fork() -> None:
+    class Holder:
+        def before_fork(self) -> None:
+            others.clear()
+
+        def after_fork(self, child: bool) -> None:
+            pass
+
+    holder, others = Holder(), [Holder()]
+    watch(holder)
+    watch(others[0])
+    assert in_child(lambda: True)  # pytest would tell of what a fork raised
+    assert others == []
+
+
 def test_a_store_in_memory_is_a_childs_own_after_a_fork() -> None:
     store = Store(None)
     space = store.create(ACCOUNT, "links", most=9).id
@@ -581,6 +728,24 @@ def test_a_stores_connections_do_not_grow_with_its_threads(store: Store, space: 
         thread.join()
     ours = [entry for entry in folder.iterdir() if _target(entry).startswith(store.path or "?")]
     assert len(ours) < 15
+
+
+def test_of_many_connections_a_few_are_kept_and_none_outlives_the_store(
+    store: Store, space: str
+) -> None:
+    def is_open(connection: sqlite3.Connection) -> bool:
+        try:
+            return bool(connection.execute("SELECT 1"))
+        except sqlite3.ProgrammingError:
+            return False
+
+    with ExitStack() as lent:
+        connections = [lent.enter_context(store._database.reading()) for _ in range(12)]
+    assert sum(map(is_open, connections)) == IDLE_CONNECTIONS
+    with store._database.reading() as last:
+        store.close()
+        assert is_open(last)
+    assert not any(map(is_open, [*connections, last]))
 
 
 def test_what_a_stranger_put_into_a_file_is_not_trusted(
@@ -632,6 +797,18 @@ def test_a_damaged_file_is_told(path: Path, store: Store, space: str) -> None:
     path.write_bytes(data)
     with pytest.raises(StoreError, match=r"kv\.db"), closing(Store(path)) as again:
         again.get(ACCOUNT, space, "k1")
+
+
+def test_damage_that_is_met_later_is_told(path: Path, store: Store, space: str) -> None:
+    store.put_many(ACCOUNT, space, [(f"k{n:03}", pair(bytes(1000))) for n in range(400)])
+    store.close()
+    data = bytearray(path.read_bytes())
+    half = len(data) // 2
+    data[half:] = b"\xa5" * (len(data) - half)
+    path.write_bytes(data)
+    with closing(Store(path)) as again, pytest.raises(StoreError, match=r"kv\.db is damaged"):
+        for n in range(400):
+            again.get(ACCOUNT, space, f"k{n:03}")
 
 
 def test_a_link_leads_to_its_targets_store(tmp_path: Path, store: Store, space: str) -> None:
