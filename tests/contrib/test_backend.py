@@ -499,6 +499,7 @@ def test_wrong_options_are_said_before_anything_is_opened() -> None:
     for options, said in (
         ({"failures": "hide"}, "known are 'miss' and 'raise'"),
         ({"cache": {"ttl": 1}}, "not a dict"),
+        ({"buffer": kvdict.WriteBuffer()}, "buffer takes True, or a dict of the options"),
         ({"colour": 1}, "unknown option 'colour'"),
         ({"codec": "yaml"}, "unknown codec 'yaml'"),
     ):
