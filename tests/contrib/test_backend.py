@@ -316,6 +316,33 @@ def test_reads_do_not_wait_again_for_a_service_that_just_failed_and_writes_try()
     assert asked == ["DELETE"]
 
 
+def test_own_pending_writes_are_read_while_the_service_is_left_alone() -> None:
+    world = World(buffer={"max_age": 600})
+    backend = Backend(world.kv, prefix="t:")
+    world.kv.client.transport.max_wait = 0
+    world.knobs.planned.append(Fault("reset"))
+    assert backend.get("other") is None
+    before = world.requests
+    backend.set("k", 1)
+    assert backend.get("k") == 1
+    assert backend.has("k")
+    assert backend.get_many(["k"]) == {"k": 1}
+    assert backend.get_many(["k", "other"]) == {}
+    assert world.requests == before
+    world.kv.close()
+
+
+def test_errors_of_who_calls_are_raised_in_every_mode(tmp_path: Path) -> None:
+    with kvdict.open(tmp_path / "app.db") as kv:
+        backend = Backend(kv, prefix="t:")
+    with pytest.raises(kvdict.ClosedError):
+        list(backend.names())
+    readonly = Backend(tmp_path / "app.db", prefix="t:", readonly=True)
+    with pytest.raises(kvdict.ReadOnlyError):
+        readonly.set_many({"k": 1})
+    assert list(readonly.names()) == []
+
+
 def test_failures_are_raised_where_that_is_asked_for(nowhere: str) -> None:
     backend = Backend(nowhere, prefix="t:", token="x", failures="raise", max_wait=0)
     calls: list[Callable[[], Any]] = [

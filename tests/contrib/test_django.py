@@ -335,6 +335,22 @@ def test_a_value_that_cannot_be_pickled_says_so_and_names_the_key(cache: KVCache
     assert any("':1:bad'" in note for note in caught.value.__notes__)
 
 
+class Numbers:
+    """A codec whose author forgot that KV stores text and bytes."""
+
+    def dumps(self, value: Any) -> Any:
+        return value
+
+    def loads(self, data: bytes) -> Any:
+        return data
+
+
+def test_a_codec_that_returns_neither_text_nor_bytes_is_told_so(cache: KVCache) -> None:
+    broken = KVCache(cache_location(cache), {"OPTIONS": {"codec": Numbers(), "create": True}})
+    with pytest.raises(kvdict.CodecError, match="dumps returned int, not str or bytes"):
+        broken.set("k", 1)
+
+
 @pytest.mark.parametrize(
     "options", [{"codec": "yaml"}, {"MAX_ENTRIES": 3}, {"failures": "no"}, {"buffer": {"x": 1}}]
 )

@@ -324,6 +324,14 @@ def test_kv_drops_a_response_the_offset_after_its_expiry(
     assert (list(storage), list(storage.items()), len(storage), bool(storage)) == ([], [], 0, False)
 
 
+def test_deleting_what_is_not_there_is_a_key_error(world: World) -> None:
+    storage = KVStorage(where=world.kv)
+    storage["k"] = CachedResponse()
+    del storage["k"]
+    with pytest.raises(KeyError, match="'k'"):
+        del storage["k"]
+
+
 def test_what_has_expired_is_not_stored_without_an_offset(world: World) -> None:
     storage = KVStorage(where=world.kv, ttl_offset=0)
     storage["k"] = about(60)
