@@ -29,7 +29,8 @@ def diff(left: KV, right: KV, *, prefix: str = "") -> Iterator[Difference]:
                 yield from differing(ours.name, mine.get(ours.name), other.get(ours.name))
             elif ours:
                 yield Difference(ours.name, "left")
-            elif theirs:
+            else:
+                assert theirs
                 yield Difference(theirs.name, "right")
 
 

@@ -69,7 +69,7 @@ def no_link(path: str, flags: int) -> int:
 
 def sync_folder(path: Path) -> None:
     """Put a renaming on disk, where the system lets one."""
-    if not hasattr(os, "O_DIRECTORY"):
+    if not hasattr(os, "O_DIRECTORY"):  # pragma: no cover - Windows has none
         return
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:

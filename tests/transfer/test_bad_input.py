@@ -6,7 +6,9 @@ import io
 import json
 import os
 import socket
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from kvdict import Entry, TransferError, transfer
 from kvdict.transfer import LeftOut
 from kvdict.transfer.filenames import file_name
 from kvdict.transfer.records import MAX_TEXT
+from kvdict.transfer.report import KEPT
 from tests.transfer.support import LATER, everything, lines, memory, plain
 
 GOOD = b'{"key":"good","value":"1"}'
@@ -110,6 +113,17 @@ WHOLE = json.dumps([{"key": f"k{n}", "value": "é\\\n" * n} for n in range(20)])
 def test_an_array_that_breaks_off_is_an_error_wherever_that_is(cut: int) -> None:
     with memory() as kv, pytest.raises(TransferError):
         transfer.import_(io.BytesIO(WHOLE[:cut]), kv, skip_invalid=True)
+
+
+def test_of_many_bad_lines_all_are_counted_and_the_first_are_kept() -> None:
+    with memory() as kv:
+        data = io.BytesIO(lines(*[b"bad"] * (KEPT + 5), GOOD))
+        told: list[LeftOut] = []
+        report = transfer.import_(
+            data, kv, format="jsonl", skip_invalid=True, on_left_out=told.append
+        )
+        assert (report.done, report.invalid, len(told)) == (1, KEPT + 5, KEPT + 5)
+        assert report.left_out == tuple(told[:KEPT])
 
 
 def test_lines_that_break_off_are_named() -> None:
@@ -275,6 +289,31 @@ def test_a_folder_leads_nowhere_else_and_names_what_is_wrong(tmp_path: Path, nam
         assert everything(kv)["b"] == Entry(b"2", LATER, [1])
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="rights are POSIX's")
+def test_a_file_of_a_folder_that_may_not_be_read_is_named() -> None:
+    with tempfile.TemporaryDirectory() as there:  # pytest's own folders are closed to others
+        path = folder(Path(there))
+        for place, mode in ((path.parent, 0o777), (path, 0o755), (path / "a", 0)):
+            place.chmod(mode)
+        with memory() as kv, as_nobody():
+            with pytest.raises(TransferError, match="'a': its file 'a': Permission denied"):
+                transfer.import_(path, kv)
+            assert transfer.import_(path, kv, skip_invalid=True).invalid == 1
+            assert everything(kv) == {"b": Entry(b"2", LATER, [1])}
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Act as a user of few rights, if this one has them all."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
 def test_a_side_file_that_is_a_link_is_refused(tmp_path: Path) -> None:
     path = folder(tmp_path)
     (path / ".kvdict.jsonl").rename(tmp_path / "elsewhere")
@@ -338,6 +377,12 @@ def test_a_key_that_a_prefix_makes_too_long_is_named() -> None:
         with pytest.raises(TransferError, match="513"):
             transfer.copy(kv, other.prefixed("abc"))
         assert transfer.copy(kv, other.prefixed("abc"), skip_invalid=True).invalid == 1
+        file = io.BytesIO()
+        transfer.export(kv, file)
+        file.seek(0)
+        with pytest.raises(TransferError, match="line 1.*513"):
+            transfer.import_(file, other.prefixed("abc"))
+        assert list(other) == []
         with pytest.raises(kvdict.LimitError, match="513"):
             kvdict.sync(kv, other.prefixed("abc"))
 

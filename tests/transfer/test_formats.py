@@ -16,10 +16,14 @@ from hypothesis import strategies as st
 
 import kvdict
 from kvdict import Entry, transfer
+from kvdict.codecs import BYTES
+from kvdict.emulator.store import Pair
 from kvdict.limits import encode_metadata, key_problem
+from kvdict.local import LOCAL_ACCOUNT
 from kvdict.transfer.filenames import LONGEST, file_name, key_of
 from tests.conftest import Opener
 from tests.transfer.support import AWKWARD, FORMATS, LATER, Pairs, all_kinds, everything, memory
+from tests.world import World
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -242,6 +246,27 @@ def test_a_large_value_travels(tmp_path: Path, format: transfer.Format) -> None:
         assert dict(other.items()) == large
 
 
+@pytest.mark.parametrize("format", ["jsonl", "wrangler"])
+def test_half_a_surrogate_pair_in_metadata_is_exported_as_an_escape(
+    format: transfer.Format,
+) -> None:
+    world = World(codec=BYTES)
+    told = r'{"\u00e9":"\ud800"}'  # as a Worker may write it
+    world.store.put(LOCAL_ACCOUNT, world.kv.id, "k", Pair("é".encode(), None, told))
+    file = io.BytesIO()
+    transfer.export(world.kv, file, format=format)
+    text = file.getvalue().decode()
+    assert told in text
+    assert json.loads(text.strip(" \n[]"))["value"] == "é"
+    world.kv.close()
+
+
+def test_nothing_that_wrangler_printed_is_nothing() -> None:
+    with memory() as kv:
+        report = transfer.import_(io.BytesIO(b"{\n}\nSuccess!\n"), kv)
+        assert (report.complete, report.done) == (True, 0)
+
+
 def test_a_shelf_of_the_standard_library_is_taken_along(tmp_path: Path) -> None:
     with shelve.open(str(tmp_path / "shelf")) as shelf:
         shelf["cart"] = {"apples": [1, 2]}
@@ -257,6 +282,8 @@ def test_a_dbm_file_is_taken_along_byte_for_byte(tmp_path: Path) -> None:
     with kvdict.open("memory://", codec="bytes") as kv:
         transfer.import_(tmp_path / "file", kv, format="dbm")
         assert dict(kv.items()) == {"key": b"\xff\x00"}
+        with pytest.raises(kvdict.TransferError, match="library's dbm.dumb: say whether it is a"):
+            transfer.import_(tmp_path / "file", kv)
         with pytest.raises(kvdict.ShelveError, match="does not exist"):
             transfer.import_(tmp_path / "missing", kv, format="dbm")
         with pytest.raises(kvdict.ConfigError, match="not a stream"):

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from itertools import count
@@ -21,8 +22,10 @@ from hypothesis import strategies as st
 
 import kvdict
 from kvdict import Entry, TransferError, transfer
+from kvdict.codecs import BYTES
 from kvdict.emulator import Emulator, Fault, Knobs, Server, Store, serve
 from kvdict.transfer import Progress
+from kvdict.transfer.filenames import file_name
 from kvdict.transfer.frontier import Frontier
 from kvdict.transfer.state import State
 from kvdict.transfer.work import Work
@@ -41,6 +44,7 @@ from tests.transfer.support import (
     plain,
     python,
 )
+from tests.world import World
 
 
 def mixed(number: int) -> Pairs:
@@ -123,6 +127,77 @@ def test_keys_deleted_between_listing_and_reading_are_counted(tmp_path: Path) ->
         report = transfer.export(kv, tmp_path / "out", progress=delete_some)
         assert report.done + report.gone in {1498, 1500}
         assert report.done == len((tmp_path / "out").read_bytes().splitlines())
+
+
+def test_what_is_deleted_behind_its_listing_is_counted_and_left_out() -> None:
+    world = World(codec=BYTES)
+    world.fill({f"k{number}": b"v" for number in range(5)})
+
+    def delete(_method: str, url: str) -> None:
+        if url.endswith("/bulk/get"):
+            world.delete_elsewhere("k1")
+
+    file = io.BytesIO()
+    with memory() as other:
+        world.adapter.before = delete
+        report = transfer.export(world.kv, file)
+        assert (report.done, report.gone) == (4, 1)
+        assert b"k1" not in file.getvalue()
+        world.fill({"k1": b"v"})
+        report = transfer.copy(world.kv, other)
+        assert (report.done, report.gone) == (4, 1)
+        assert list(other) == ["k0", "k2", "k3", "k4"]
+    world.kv.close()
+
+
+def test_what_has_expired_by_the_target_s_clock_is_not_copied() -> None:
+    world = World(codec=BYTES)
+    world.time = time.time() - 3600
+    world.put_elsewhere("over", b"v", ttl=600)
+    world.put_elsewhere("lasts", b"v", ttl=7200)
+    with memory() as other:
+        report = transfer.copy(world.kv, other)
+        assert (report.done, report.expired, list(other)) == (1, 1, ["lasts"])
+    world.kv.close()
+
+
+def test_a_listing_that_fails_is_an_error_and_no_reason_to_begin_anew(tmp_path: Path) -> None:
+    world = World(codec=BYTES)
+    world.fill({f"k{number:04}": b"v" for number in range(2500)})
+    world.kv.client.transport.max_wait = 0
+    told = transfer.export(world.kv, tmp_path / "out", stop=after(2))
+    assert told.done == 2000
+    world.knobs.planned.append(Fault("500"))
+    with pytest.raises(kvdict.ServerError):
+        transfer.export(world.kv, tmp_path / "out", resume=True)
+    assert transfer.export(world.kv, tmp_path / "out", resume=True).resumed == 2000
+    world.kv.close()
+
+
+def test_files_of_a_killed_export_that_its_state_does_not_know_are_written_again(
+    tmp_path: Path,
+) -> None:
+    with memory(plain(2500)) as kv, memory() as other:
+        transfer.export(kv, tmp_path / "out", format="dir", stop=after(1))
+        part = tmp_path / "out.part"
+        with (part / ".kvdict.jsonl").open("a") as side:
+            for key in ("key:0001000", "key:0001001 deleted since", "key:0001001"):
+                side.write(json.dumps({"key": key}) + "\n")
+                (part / file_name(key)).write_bytes(b"half")
+            side.write('{"key":"key:00010')
+        transfer.export(kv, tmp_path / "out", format="dir", resume=True)
+        transfer.import_(tmp_path / "out", other)
+        assert everything(other) == plain(2500)
+
+
+@pytest.mark.parametrize("place", ["out", "out.part"])
+def test_an_empty_folder_is_not_in_the_way(tmp_path: Path, place: str) -> None:
+    (tmp_path / place).mkdir()
+    with memory(plain(3)) as kv, memory() as other:
+        transfer.export(kv, tmp_path / "out", format="dir")
+        transfer.import_(tmp_path / "out", other)
+        assert everything(other) == plain(3)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 def test_an_error_keeps_the_state_and_says_how_to_go_on(tmp_path: Path) -> None:
@@ -227,7 +302,12 @@ def test_a_lost_or_shorter_part_is_refused(tmp_path: Path, format: transfer.Form
 
 
 @pytest.mark.parametrize(
-    "change", [lambda data: data[: data.index(b"\n") + 1], lambda data: data.replace(b"9", b"8")]
+    "change",
+    [
+        lambda data: data[: data.index(b"\n") + 1],
+        lambda data: data.replace(b"9", b"8"),
+        lambda data: data.replace(b"value 9", b"other 9"),
+    ],
 )
 def test_a_source_that_changed_is_refused(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "in"

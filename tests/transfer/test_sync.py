@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 import kvdict
 from kvdict import Entry, transfer
 from kvdict.budget import RateBudget
+from kvdict.codecs import BYTES
 from kvdict.emulator import Emulator, Knobs, Store, serve
 from kvdict.transfer import Difference
 from kvdict.transfer.pace import waiting
 from tests.conftest import Opener, account_of
 from tests.transfer.support import LATER, Pairs, all_kinds, everything, memory, plain
+from tests.world import World
 
 SMALL = st.dictionaries(
     st.sampled_from("abcdefgh"),
@@ -74,6 +76,32 @@ def test_a_comparison_goes_over_many_pages_and_keeps_to_a_prefix() -> None:
             "key:0000500", "key:0003000", "z",
         ]  # fmt: skip
         assert [found.key for found in transfer.diff(kv, other, prefix="z")] == ["z"]
+
+
+@pytest.mark.parametrize(
+    ("deleted", "found"),
+    [
+        ("left", [Difference("k", "right")]),
+        ("right", [Difference("k", "left")]),
+        ("left right", []),
+    ],
+)
+def test_what_is_deleted_while_it_is_compared_is_not_there(
+    deleted: str, found: list[Difference]
+) -> None:
+    worlds = {"left": World(codec=BYTES), "right": World(codec=BYTES)}
+
+    def delete(_method: str, url: str) -> None:
+        if url.endswith("/bulk/get"):
+            for side in deleted.split():
+                worlds[side].delete_elsewhere("k")
+
+    for world in worlds.values():
+        world.fill({"k": b"v"})
+    worlds["left"].adapter.before = delete
+    assert list(transfer.diff(worlds["left"].kv, worlds["right"].kv)) == found
+    for world in worlds.values():
+        world.kv.close()
 
 
 def test_the_order_of_names_in_metadata_is_no_difference() -> None:
