@@ -25,7 +25,7 @@ SHORTEST_TIMEOUT = 1.0
 FOR_THE_HOME = "token", "account_id", "base_url"
 FOR_THE_NAMESPACE = "cache", "create", "expiration_ttl"
 
-Buffering = bool | Mapping[str, Any] | None
+Buffering = bool | WriteBuffer | Mapping[str, Any] | None
 """True: write behind; a mapping: options of `WriteBuffer`; None and False: write through."""
 
 
@@ -158,8 +158,8 @@ def _open(
 
 
 def _buffer(buffer: Buffering, max_wait: float) -> WriteBuffer:
-    if not isinstance(buffer, bool | Mapping | None):  # a WriteBuffer cannot be opened again
-        raise ConfigError("buffer takes True, or a dict of the options of a WriteBuffer")
+    if isinstance(buffer, WriteBuffer):  # of one namespace: what is opened anew has another
+        return replace(buffer) if buffer.is_taken else buffer
     if not buffer:
         return WriteBuffer(write_through=True, settle=0)
     options = dict(buffer) if isinstance(buffer, Mapping) else {}

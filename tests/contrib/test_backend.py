@@ -488,6 +488,20 @@ def test_what_is_written_is_there_for_the_next_worker(server: Server) -> None:
         assert other["t:login"] == "me"
 
 
+def test_a_write_buffer_may_be_given_and_one_like_it_is_made_when_it_is_opened_anew(
+    server: Server,
+) -> None:
+    buffer = kvdict.WriteBuffer(max_age=600)
+    backend = Backend(served(server), prefix="t:", create=True, buffer=buffer)
+    backend.set("k", 1)
+    assert list(buffer.pending) == ["t:k"]
+    close_all()
+    assert backend.get("k") == 1
+    backend.set("k", 2)
+    assert backend.kv.buffer is not buffer
+    assert (backend.kv.buffer.max_age, list(backend.kv.buffer.pending)) == (600, ["t:k"])
+
+
 def test_the_buffer_is_turned_on_by_an_option(server: Server) -> None:
     where = served(server)
     backend = Backend(where, prefix="t:", create=True, buffer={"max_age": 600})
@@ -526,7 +540,6 @@ def test_wrong_options_are_said_before_anything_is_opened() -> None:
     for options, said in (
         ({"failures": "hide"}, "known are 'miss' and 'raise'"),
         ({"cache": {"ttl": 1}}, "not a dict"),
-        ({"buffer": kvdict.WriteBuffer()}, "buffer takes True, or a dict of the options"),
         ({"colour": 1}, "unknown option 'colour'"),
         ({"codec": "yaml"}, "unknown codec 'yaml'"),
     ):
