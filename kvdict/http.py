@@ -120,8 +120,10 @@ def _decoded(response: requests.Response) -> Iterator[bytes]:
     unpacked = zlib.decompressobj(ANY_HEADER)
     for piece in _pieces(response):
         while piece:
+            if unpacked.eof:  # gzip may come in several parts, one behind the other
+                unpacked = zlib.decompressobj(ANY_HEADER)
             yield unpacked.decompress(piece, CHUNK)
-            piece = unpacked.unconsumed_tail
+            piece = unpacked.unconsumed_tail or unpacked.unused_data
     yield unpacked.flush()
     if not unpacked.eof:
         raise ConnectionError("the answer breaks off inside its compression")

@@ -374,6 +374,17 @@ def test_a_bomb_in_an_error_is_given_up_too(packed: Callable[[bytes], bytes]) ->
     assert peak_of(work) < MAX_ANSWER * 1.5
 
 
+def test_what_stands_behind_the_end_of_a_compressed_answer_is_not_hoarded() -> None:
+    def behave(connection: Connection) -> None:
+        connection.read()
+        connection.say(HEAD + b"Content-Encoding: gzip\r\nContent-Length: 9000000000\r\n\r\n")
+        connection.say(gzip.compress(b"v"))
+        while True:
+            connection.say(b"x" * 65536)
+
+    assert "incorrect header" in str(over_a_socket(behave))
+
+
 def test_a_bomb_in_a_bomb_is_not_unpacked() -> None:
     bomb = gzip.compress(gzip.compress(b"\0" * 10_000_000))
     reply = Reply(200, bomb, {"Content-Encoding": "gzip, gzip"})

@@ -498,6 +498,15 @@ def test_a_compressed_answer_is_read_whole_or_not_at_all(
             client.transport.close()
 
 
+def test_an_answer_of_several_gzip_parts_is_read_to_its_end(time: Time) -> None:
+    parts = [bytes([number]) * 50_000 for number in range(5)]
+    reply = Reply(200, b"".join(map(gzip.compress, parts)), {"Content-Encoding": "gzip"})
+    with RawServer(keep_answering(reply)) as server:
+        client = client_on(time, base_url=server.url)
+        assert client.get_value(NS, "k").data == b"".join(parts)
+        client.transport.close()
+
+
 @pytest.mark.parametrize("packed", [gzip.compress, zlib.compress])
 def test_a_bomb_is_not_unpacked_to_its_end(time: Time, packed: Callable[[bytes], bytes]) -> None:
     kind = "gzip" if packed is gzip.compress else "deflate"
