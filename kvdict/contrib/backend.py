@@ -252,11 +252,14 @@ class Backend:
         kv = self.kv
         return kv._backing.reads.entry(kv.prefix + name)
 
+    def _entries(self, names: Iterable[str]) -> dict[str, Entry[bytes]]:
+        return self.kv.entries(names)
+
     def _values(self, names: Mapping[K, str]) -> dict[K, Any]:
         """Return the values that are there, by the keys of these names."""
         nothing: dict[str, Entry[bytes]] = {}
         wanted = names.values()
-        found = self._try("get_many", lambda: self._asked(self.kv.entries, wanted), nothing)
+        found = self._try("get_many", lambda: self._asked(self._entries, wanted), nothing)
         now = self._now() if found else 0.0
         live = {
             key: self._value(key, found[name], _MISSING)
@@ -299,12 +302,17 @@ class Backend:
         if self.failures == "raise":
             return read(wanted)
         breaker = self._shared.breaker
-        if breaker.is_open:
-            kv = self.kv
-            names = [wanted] if isinstance(wanted, str) else wanted
-            if not all(kv._backing.reads.knows(kv.prefix + name) for name in names):
-                breaker.check()
+        if breaker.is_open and not self._knows(wanted):
+            breaker.check()
         return breaker.watch(partial(read, wanted))
+
+    def _knows(self, wanted: str | Iterable[str]) -> bool:
+        """Tell whether a read needs no request; where opening has failed so far it does."""
+        if not self._shared.is_open:
+            return False
+        kv = self.kv
+        names = [wanted] if isinstance(wanted, str) else wanted
+        return all(kv._backing.reads.knows(kv.prefix + name) for name in names)
 
     def _try(self, what: str, call: Callable[[], T], instead: T) -> T:
         try:

@@ -60,6 +60,11 @@ class Shared:
                 self._kv = self._open()
             return self._kv
 
+    @property
+    def is_open(self) -> bool:
+        """Tell whether it was opened: what asks it first may have to wait for that."""
+        return self._kv is not None
+
     def close(self) -> None:
         """Flush and close; the next use opens anew. After a FlushError it is still open."""
         with self._lock:
