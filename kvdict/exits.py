@@ -59,9 +59,8 @@ class Exits:
 
         All of the process's flushers, and the writes of later exit handlers, share one deadline.
         """
-        left = max(0.0, self._end - time.monotonic())
         try:
-            flusher.flush(min(flusher.buffer.exit_timeout, left))
+            self._flush_in_time(flusher)
         except FlushError as error:
             unknown = list(flusher.buffer.sealed)
             parts = [
@@ -75,6 +74,21 @@ class Exits:
             if unknown:
                 parts.append(f"of unknown outcome: {name_some(unknown, SPELLED_OUT)}")
             print("; ".join(parts), file=sys.stderr)  # noqa: T201 - the last word there is
+
+    def _flush_in_time(self, flusher: Flusher) -> None:
+        """Flush until the deadline, whatever signals come: there is no later time for it.
+
+        To exit is what is being done; Ctrl-C ends the waiting, so that what is left is printed.
+        """
+        while True:
+            left = max(0.0, self._end - time.monotonic())
+            try:
+                flusher.flush(min(flusher.buffer.exit_timeout, left))
+                return
+            except SystemExit:
+                pass
+            except KeyboardInterrupt:
+                self._end = 0.0
 
     def hook_forks(self) -> None:
         """Stop before a fork, once more if the emulator came since.

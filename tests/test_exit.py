@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 
 import kvdict
 from kvdict.emulator import Emulator, Server, Store, serve
-from tests.conftest import account_of
+from tests.conftest import ACCOUNT, account_of
 from tests.processes import Program
+from tests.wire.support import Connection, RawServer, ok
 
 ROOT = Path(__file__).parent.parent
 HEAD = """
@@ -135,6 +137,58 @@ signal.pause()
     assert stored(where) == {"k": 1}
 
 
+def signalled_at_exit(sign: signal.Signals, *, answers: bool) -> tuple[str, list[str]]:
+    """End a program with a write to each of two namespaces, and signal it during the first.
+
+    Returns what it says, and the keys that were sent once the service answers.
+    """
+    program = """
+import signal
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+opened = [kvdict.open(where + mark * 32, token="x", buffer=WriteBuffer(max_age=1e9, settle=0))
+          for mark in "ab"]
+for number, kv in enumerate(opened):
+    kv[f"key{number}"] = 1
+"""
+    lock = threading.Lock()
+    started: list[Program[str]] = []
+    signalled: list[bool] = []
+
+    def behave(connection: Connection) -> None:
+        while connection.read():
+            with lock:
+                if not signalled:
+                    signalled.append(True)
+                    started[0].send_signal(sign)
+            if answers:
+                connection.answer(ok())
+
+    with RawServer(behave) as server:
+        where = f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}/"
+        with lock:
+            started += [
+                Program(
+                    [sys.executable, "-c", HEAD + program],
+                    env={**os.environ, "WHERE": where, "PYTHONPATH": str(ROOT)},
+                    stderr=subprocess.PIPE, text=True,
+                )
+            ]  # fmt: skip
+        said = started[0].communicate(timeout=60)[1]
+        return said, sorted(seen.path.rpartition("/")[2] for seen in server.requests)
+
+
+def test_ctrl_c_at_exit_ends_the_waiting_and_all_that_is_lost_is_named() -> None:
+    said, _ = signalled_at_exit(signal.SIGINT, answers=False)
+    assert said.count("at exit 1 write was not sent") == 2
+    assert "'key0'" in said
+    assert "'key1'" in said
+    assert "Traceback" not in said
+
+
+def test_a_second_end_while_it_flushes_changes_nothing() -> None:
+    assert signalled_at_exit(signal.SIGTERM, answers=True) == ("", ["key0", "key1"])
+
+
 def test_a_forked_child_has_a_clean_buffer_and_flushes_its_own(where: str) -> None:
     program = """
 kv = open_kv()
@@ -169,7 +223,7 @@ for number in range(20):
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-@pytest.mark.parametrize("way", ["Process", "Pool", "ProcessPoolExecutor"])
+@pytest.mark.parametrize("way", ["Process", "Pool", "terminated Pool", "ProcessPoolExecutor"])
 def test_a_child_of_multiprocessing_flushes_at_its_end(
     where: str, tmp_path: Path, method: str, way: str
 ) -> None:
@@ -177,13 +231,18 @@ def test_a_child_of_multiprocessing_flushes_at_its_end(
         "Process": "p = context.Process(target=work, args=(1,)); p.start(); p.join()",
         "Pool": "with context.Pool(2) as pool:\n"
         "        pool.map(work, [1]); pool.close(); pool.join()",
+        "terminated Pool": "with context.Pool(2, exit_at_sigterm) as pool:\n"
+        "        pool.map(work, [1])",
         "ProcessPoolExecutor": "with ProcessPoolExecutor(1, mp_context=context) as pool:\n"
         "        list(pool.map(work, [1]))",
     }
     (tmp_path / "program.py").write_text(
-        f"""import multiprocessing, os, kvdict
+        f"""import multiprocessing, os, signal, sys, kvdict
 from concurrent.futures import ProcessPoolExecutor
 from kvdict import WriteBuffer
+
+def exit_at_sigterm():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 
 def work(number):
     global kv
