@@ -68,6 +68,7 @@ class Backing:
             shared_turns.find(home.place, namespace_id),
         )
         home.acquire()
+        self._is_user = True
         self.listing = Listing(
             self.client, namespace_id, buffer, cache, slots, self._gate.check_open
         )
@@ -115,22 +116,29 @@ class Backing:
         return self._gate.is_closed
 
     def close(self, timeout: float) -> None:
-        """Flush and let go of the home; after an error it is still open."""
-        if self.closed:
-            return
-        self.buffer.refuse(True)  # else what another thread writes now would be lost
-        try:
-            self.flush(timeout)
-        except BaseException:
-            self.buffer.refuse(False)
-            raise
-        self._gate.is_closed = True
+        """Flush and let go of the home; after an error it is still open.
+
+        What an interrupt left undone behind the flush, the next call does.
+        """
+        if not self.closed:
+            self._flush_for_the_last_time(timeout)
         self.flusher.stop()
         if self._journal:
             self._journal.close()
-        self.home.release()
+        is_user, self._is_user = self._is_user, False
+        if is_user:
+            self.home.release()
 
     # Within
+
+    def _flush_for_the_last_time(self, timeout: float) -> None:
+        try:
+            self.buffer.refuse(True)  # else what another thread writes now would be lost
+            self.flush(timeout)
+            self._gate.is_closed = True
+        except BaseException:
+            self.buffer.refuse(False)
+            raise
 
     def _source(self, slots: Slots, max_wait: float | None = None) -> Source:
         transport, account = self.client.transport, self.client.account_id

@@ -186,20 +186,30 @@ class Journal:
                 self._connection.execute(TOUCH)  # begins the log anew: with an fsync of its own
 
     def close(self) -> None:
-        """Give the journal up; in a folder its file goes too if nothing is pending."""
+        """Give the journal up; in a folder its file goes too if nothing is pending.
+
+        What an interrupt left open, the next call closes.
+        """
         with self._lock:
-            connection, lock = self._connection, self._owned
             self.closed = True
-            if connection is None or lock is None:
-                return
             try:
-                self._left = self.pending
+                self._disconnect()
             finally:
-                self._connection = self._owned = None
-                connection.close()
-                if self.folder and not self._left:
-                    remove(self.path)
-                lock.release()
+                if self._owned:
+                    self._owned.release()
+                    self._owned = None
+
+    def _disconnect(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            self._left = self.pending
+        finally:
+            self._connection = None
+            connection.close()
+        if self.folder and not self._left:
+            remove(self.path)
 
     # Opening
 

@@ -32,14 +32,17 @@ class Lock:
             self.abandon()
 
     def release(self) -> None:
-        """Remove and unlock the file."""
+        """Remove and unlock the file; what an interrupt left undone, the next call does."""
         with suppress(OSError):
-            os.unlink(self.path)
+            if _is_at(self._file, self.path):  # else it is the next owner's by now
+                os.unlink(self.path)
         self.abandon()
 
     def abandon(self) -> None:
         """Close the file, which unlocks it unless a parent or child has it open too."""
-        os.close(self._file)
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
 
     def _take(self, journal: str) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from kvdict.changes import Change
 from kvdict.flights import Flight, Slots
 from kvdict.journal import Journal
 from kvdict.latch import Latch
-from tests.interrupts import at_every_moment, is_free
+from tests.interrupts import at_every_moment, is_free, is_interrupted
 from tests.journal.support import put
 from tests.world import World
 
@@ -90,3 +91,20 @@ def test_an_interrupted_record_leaves_the_journal_free(tmp_path: Path) -> None:
         assert is_free(journal._queueing)
         assert journal._writer is None
     journal.close()
+
+
+def test_what_an_interrupted_close_leaves_open_the_next_one_closes(tmp_path: Path) -> None:
+    with kvdict.Account(tmp_path / "app.db") as account:
+
+        def opened() -> kvdict.KVNamespace[object]:
+            buffer = kvdict.WriteBuffer(max_age=1e9, journal=tmp_path / "journal")
+            return account.open("default", buffer=buffer)
+
+        account.create("default")
+        kv = opened()
+        for moment in count(1):
+            if not is_interrupted(kv.close, moment):
+                break
+            kv.close()
+            kv = opened()  # or the journal would be in use
+        assert moment > 100
