@@ -153,9 +153,9 @@ class KVNamespace(KVMapping[V]):
         keys that begin with it. Functions that a function makes share one, whatever they close
         over: give each its own.
         on_error: "call": if KV does not answer within 2 s the function is called, and the error is
-        logged and counted; "raise" raises it. What the program has to mend is always raised: a
-        result that cannot be stored (CodecError, LimitError), an argument that has no key
-        (TypeError), a closed namespace.
+        counted, and logged once a minute; "raise" raises it. What the program has to mend is
+        always raised: a result that cannot be stored (CodecError, LimitError), an argument that
+        has no key (TypeError), a closed namespace.
 
         The function gets `cache_info()`, `invalidate(...)`, `refresh(...)`, `clear()` and
         `__wrapped__`; the first call returns the value as the codec gives it back, as all later do.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 from kvdict.argkeys import HASH_SIZE
 from kvdict.codecs import decode, encode
+from kvdict.complaints import Complaints
 from kvdict.deadlines import is_over, lasting
 from kvdict.errors import (
     ClosedError,
@@ -34,8 +34,6 @@ T = TypeVar("T")
 OnError = Literal["call", "raise"]
 OF_THE_PROGRAM = (CodecError, LimitError, ConfigError, ClosedError, ReadOnlyError)
 """Errors that only the program can mend: raised whatever `on_error` says."""
-
-log = logging.getLogger("kvdict")
 
 
 class CacheInfo(NamedTuple):
@@ -93,6 +91,7 @@ class Remembered:
         self._ttl = _seconds(expiration_ttl, name)
         self._has_deadline = "metadata" in lasting(self._ttl, 0.0)
         self.hits = self.misses = self.errors = 0
+        self._complaints = Complaints()
         if len(self.prefix.encode()) + HASH_SIZE > MAX_KEY_BYTES:
             raise LimitError(
                 f"{name}: the prefix {shorten(self.prefix)} leaves less than {HASH_SIZE} of the"
@@ -184,7 +183,8 @@ class Remembered:
 
     def _count(self, error: KVError) -> None:
         self.errors += 1
-        log.warning("a result of %s is not taken from KV, or not kept there: %s", self.name, error)
+        said = f"a result of {self.name} is not taken from KV, or not kept there"
+        self._complaints.say(said, error)
 
 
 def _do_not_look(_key: str) -> None:

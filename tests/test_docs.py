@@ -17,7 +17,7 @@ from kvdict import emulator, shelve, transfer
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "reference"
 DIRECTIVE = re.compile(r"^\.\. (?:auto)?(?:class|data|exception|function):: ([\w.]+)", re.MULTILINE)
-WITHIN = "texts", "shared", "complaints", "names", "signed", "extras"
+WITHIN = "texts", "shared", "names", "signed", "extras"
 """Modules of `contrib` with what only its caches use."""
 
 

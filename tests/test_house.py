@@ -38,10 +38,10 @@ ORDER = (
     "journalrows", "journalfile", "journalcheck", "journal", "exits", "turns", "outcomes",
     "delivery", "rounds", "flusher", "source", "cache", "breaker", "readmany", "readthrough",
     "asking", "renewals", "cachedreads", "listing", "ahead", "gate", "writepath", "backing",
-    "keyspace", "pairs", "views", "handle", "mapping", "edit", "argkeys", "remembered", "kept",
-    "memoize_async", "memoize", "namespace", "where", "credentials", "local", "config",
-    "account", "envelope", "anyshelf", "shelf", "dbmfiles", "shelve", "transfer", "cli",
-    "__main__", "__init__",
+    "keyspace", "pairs", "views", "handle", "mapping", "edit", "argkeys", "complaints",
+    "remembered", "kept", "memoize_async", "memoize", "namespace", "where", "credentials",
+    "local", "config", "account", "envelope", "anyshelf", "shelf", "dbmfiles", "shelve",
+    "transfer", "cli", "__main__", "__init__",
 )  # fmt: skip
 
 

@@ -326,7 +326,8 @@ class Backend:
     def _fail(self, what: str, error: KVError) -> None:
         if self.failures == "raise":
             raise error
-        self._shared.complaints.say(f"{self.prefix!r}: {what}", error)
+        said = f"{self.prefix!r}: {what} failed and counts as a miss"
+        self._shared.complaints.say(said, error)
 
 
 def _is_over_at_once(ttl: float | None) -> bool:

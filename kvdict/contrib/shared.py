@@ -11,8 +11,8 @@ from typing import Any
 
 from kvdict.breaker import Breaker
 from kvdict.buffer import WriteBuffer
+from kvdict.complaints import Complaints
 from kvdict.config import open_home, open_in, parse_namespace
-from kvdict.contrib.complaints import Complaints
 from kvdict.credentials import ACCOUNT_VARIABLE, BASE_URL_VARIABLE
 from kvdict.errors import ConfigError, KVError
 from kvdict.forks import renew_in_children

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 import kvdict
+from kvdict.complaints import Complaints
 from kvdict.contrib import shared
 from kvdict.contrib.backend import Backend, SignedPickle
-from kvdict.contrib.complaints import Complaints
 from kvdict.contrib.names import MARK
 from kvdict.contrib.shared import Shared, close_all
 from kvdict.emulator import Emulator, Knobs, Server, Store, serve
@@ -384,15 +384,15 @@ def test_complaints_of_one_kind_come_once_a_minute_and_count_the_others(
     now = 0.0
     complaints = Complaints(lambda: now)
     for _ in range(5):
-        complaints.say("get", kvdict.TransportError("no answer"))
-    complaints.say("get", kvdict.AuthError("the token"))
+        complaints.say("get failed", kvdict.TransportError("no answer"))
+    complaints.say("get failed", kvdict.AuthError("the token"))
     now = 61.0
-    complaints.say("get", kvdict.TransportError("no answer"))
+    complaints.say("get failed", kvdict.TransportError("no answer"))
     more = " (4 more since the last such message)"
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", "get failed and counts as a miss: no answer"),
-        ("ERROR", "get failed and counts as a miss: the token"),
-        ("WARNING", f"get failed and counts as a miss{more}: no answer"),
+        ("WARNING", "get failed: no answer"),
+        ("ERROR", "get failed: the token"),
+        ("WARNING", f"get failed{more}: no answer"),
     ]
 
 

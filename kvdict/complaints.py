@@ -1,4 +1,4 @@
-"""`Complaints`: failures that counted as misses, logged, but not each of many."""
+"""`Complaints`: failures that the program goes on without, logged, but not each of many."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Complaints:
         self._unsaid: dict[type[KVError], int] = {}
 
     def say(self, what: str, error: KVError) -> None:
-        """Log that `what` was answered as a miss, unless that was just said."""
+        """Log what became of it, unless that was just said."""
         kind, now = type(error), self._clock()
         if now - self._said.get(kind, -SILENCE) < SILENCE:
             self._unsaid[kind] = self._unsaid.get(kind, 0) + 1
@@ -31,7 +31,5 @@ class Complaints:
         self._said[kind] = now
         more = self._unsaid.pop(kind, 0)
         level = logging.ERROR if isinstance(error, AuthError | NotFoundError) else logging.WARNING
-        log.log(
-            level, "%s failed and counts as a miss%s: %s",
-            what, f" ({more} more since the last such message)" if more else "", error,
-        )  # fmt: skip
+        since = f" ({more} more since the last such message)" if more else ""
+        log.log(level, "%s%s: %s", what, since, error)
