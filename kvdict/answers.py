@@ -92,7 +92,7 @@ class Answer:
         try:
             until = parsedate_to_datetime(text)
             sent = parsedate_to_datetime(self.headers.get("Date", ""))
-            return max(0.0, (until - sent).total_seconds())
+            return min(max(0.0, (until - sent).total_seconds()), LONGEST_WAIT)
         except (ValueError, TypeError, OverflowError):
             return None
 

@@ -225,7 +225,8 @@ def test_a_retry_after_that_cannot_be_read_is_none_or_a_day(time: Time, text: st
 def test_a_retry_after_is_told_in_seconds(time: Time) -> None:
     date = "Tue, 24 Nov 2026 10:00:00 GMT"
     for text, seconds in [("0", 0.0), ("17", 17.0), ("Tue, 24 Nov 2026 10:01:00 GMT", 60.0),
-                          ("Tue, 24 Nov 2026 09:00:00 GMT", 0.0)]:  # fmt: skip
+                          ("Tue, 24 Nov 2026 09:00:00 GMT", 0.0),
+                          ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400.0)]:  # fmt: skip
         reply = refused(429, 971, headers={"Retry-After": text, "Date": date})
         error = refusal(time, reply)
         assert isinstance(error, RateLimitError)
