@@ -20,6 +20,8 @@ KEPT_BACK = 0.05
 eight threads met no 429 at all, without it two met 64."""
 MAX_PER_SECOND = 150
 """Below the 200 requests a second that Cloudflare takes from one IP address."""
+MOST_IN_FLIGHT = 64
+"""Requests under way at once: as many connections are kept open."""
 LONGEST_WINDOW = 86_400
 """Seconds: a header that tells of a later reset is not believed."""
 SAME_WINDOW = 1.5
@@ -34,8 +36,9 @@ class RateBudget:
     """How many requests the service still takes, learnt from its `Ratelimit` headers.
 
     Spends first: no request waits while allowance is left beyond the 5 % kept back. Until a
-    window's first answer one request is under way at a time. `remaining`, `limit` and `resets_in`
-    are None as long as the service has told nothing (a local home never does).
+    window's first answer one request is under way at a time, later 64 at most. `remaining`,
+    `limit` and `resets_in` are None as long as the service has told nothing (a local home never
+    does).
     """
 
     def __init__(
@@ -84,8 +87,9 @@ class RateBudget:
     def acquire(self, max_wait: float, request: object = None) -> float | None:
         """Take one request off the allowance, waiting for it at most `max_wait` seconds.
 
-        Return None, or at once the seconds that it would take if those are more. Who may be
-        interrupted gives the `request` a name, and releases it by that whatever happens.
+        Return None, or at once the seconds that it would take if those are more; 0 if it waited in
+        vain for the answer to another one. Who may be interrupted gives the `request` a name, and
+        releases it by that whatever happens.
         """
         deadline = self._clock() + max_wait
         while True:
@@ -98,7 +102,7 @@ class RateBudget:
                 left = deadline - self._clock()
                 if delay is None:
                     if left <= 0:
-                        return 1.0
+                        return 0
                     self._changed.wait(min(left, threading.TIMEOUT_MAX))
                     continue
             if delay > left:
@@ -141,6 +145,8 @@ class RateBudget:
         now = self._clock()
         if now < self._blocked_until:
             return self._blocked_until - now
+        if self.in_flight >= MOST_IN_FLIGHT:
+            return None
         if not self._metered:
             return self._pace(now)
         if self._limit is None or now >= self._reset_at:

@@ -17,7 +17,7 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
 from kvdict.answers import NAMESPACE_NOT_FOUND, Answer, may_pass, too_much
-from kvdict.budget import RateBudget, shared_budgets
+from kvdict.budget import MOST_IN_FLIGHT, RateBudget, shared_budgets
 from kvdict.clock import ServiceClock, steady_wall
 from kvdict.errors import (
     AuthError,
@@ -205,7 +205,7 @@ class Transport:
     def _connect(self) -> None:
         """Make the session, and merge the environment's proxies and certificates into it once."""
         self._session = requests.Session()
-        adapter = self._adapter or OneHostAdapter(pool_maxsize=64, max_retries=0)
+        adapter = self._adapter or OneHostAdapter(pool_maxsize=MOST_IN_FLIGHT, max_retries=0)
         self._session.mount(self.base_url, adapter)
         self._settings: dict[str, Any] = {}
         if self.metered:
@@ -233,6 +233,11 @@ class Transport:
             return 0.0
         before = self._monotonic()
         needed = self.budget.acquire(deadline - before, attempt)
+        if needed == 0:
+            raise TransportError(
+                f"{request.method} {request.path}: not sent: requests before it have not been"
+                " answered, and it may not wait longer"
+            )
         if needed is not None:
             error = RateLimitError(
                 f"{request.method} {request.path}: not sent: the request allowance is spent for"

@@ -16,13 +16,14 @@ import responses
 from kvdict.budget import (
     LONGEST_WINDOW,
     MAX_PER_SECOND,
+    MOST_IN_FLIGHT,
     RateBudget,
     parse_rate_headers,
     shared_budgets,
 )
 from kvdict.client import Client
 from kvdict.emulator import Emulator, Knobs, Store, serve
-from kvdict.errors import RateLimitError
+from kvdict.errors import RateLimitError, TransportError
 from kvdict.transport import Request, Transport
 
 from .support import ACCOUNT, BASE, NS, ROOT, TOKEN, Time, refused, running, transport_on
@@ -151,7 +152,7 @@ def test_an_emulator_that_enforces_its_limit_never_has_to(time: Time, threads: i
 
 def test_until_the_first_answer_one_request_is_under_way(budget: RateBudget) -> None:
     assert budget.acquire(0) is None
-    assert elsewhere(lambda: budget.acquire(0)) == 1.0
+    assert elsewhere(lambda: budget.acquire(0)) == 0
     budget.release(told(1199, 300))
     assert elsewhere(lambda: budget.acquire(0)) is None
     assert elsewhere(lambda: budget.acquire(0)) is None
@@ -172,14 +173,14 @@ def test_a_first_request_without_an_answer_lets_the_next_one_go(budget: RateBudg
     with running(lambda: waited.append(budget.acquire(15))):
         budget.release(None)
     assert waited == [None]
-    assert elsewhere(lambda: budget.acquire(0)) == 1.0
+    assert elsewhere(lambda: budget.acquire(0)) == 0
 
 
 def test_a_new_window_begins_with_one_request_too(budget: RateBudget, time: Time) -> None:
     spend(budget, told(1199, 300))
     time.now += 300
     assert budget.acquire(0) is None
-    assert elsewhere(lambda: budget.acquire(0)) == 1.0
+    assert elsewhere(lambda: budget.acquire(0)) == 0
     budget.release(told(1199, 300))
     assert elsewhere(lambda: budget.acquire(0)) is None
 
@@ -189,7 +190,30 @@ def test_nobody_waits_while_allowance_is_left(budget: RateBudget, time: Time) ->
     for _ in range(40):
         assert elsewhere(lambda: budget.acquire(0)) is None
     assert time.slept == []
-    assert elsewhere(lambda: budget.acquire(0)) == 1.0
+    assert elsewhere(lambda: budget.acquire(0)) == 0
+
+
+@pytest.mark.parametrize("headers", [told(1200, 300), {}])
+def test_a_crowd_has_no_more_requests_under_way_than_connections_are_kept(
+    budget: RateBudget, headers: dict[str, str]
+) -> None:
+    spend(budget, headers)
+    for _ in range(MOST_IN_FLIGHT):
+        assert elsewhere(lambda: budget.acquire(0)) is None
+    assert elsewhere(lambda: budget.acquire(0)) == 0
+    budget.release(headers)
+    assert elsewhere(lambda: budget.acquire(0)) is None
+    assert elsewhere(lambda: budget.acquire(0)) == 0
+
+
+def test_who_may_not_wait_for_answers_to_others_is_told_of_those(time: Time) -> None:
+    transport = transport_on(time)
+    assert elsewhere(lambda: transport.budget.acquire(0)) is None
+    with pytest.raises(TransportError, match="not sent: requests before it have not been answ"):
+        transport.send(ASK, max_wait=0)
+    assert transport.requests == 0
+    transport.budget.release(None)
+    assert transport.budget.in_flight == 0
 
 
 def test_requests_under_way_count_as_spent(budget: RateBudget) -> None:
@@ -197,7 +221,7 @@ def test_requests_under_way_count_as_spent(budget: RateBudget) -> None:
     assert elsewhere(lambda: budget.acquire(0)) is None
     assert budget.remaining == 61
     assert elsewhere(lambda: budget.acquire(0)) is None
-    assert elsewhere(lambda: budget.acquire(0)) == 1.0
+    assert elsewhere(lambda: budget.acquire(0)) == 0
     budget.release(told(61, 300))
     assert budget.remaining == 60
 
@@ -215,9 +239,9 @@ def test_a_thread_waits_for_the_answers_of_others_and_not_for_its_own(budget: Ra
     spend(budget, told(62, 300))
     assert elsewhere(lambda: budget.acquire(0)) is None
     assert budget.acquire(0) is None
-    assert budget.acquire(0) == 1.0, "the other's answer may tell of more"
+    assert budget.acquire(0) == 0, "the other's answer may tell of more"
     budget.release(told(61, 300))
-    assert budget.acquire(0) == 1.0
+    assert budget.acquire(0) == 0
     budget.release(told(60, 300))
     assert budget.acquire(0) == 300, "nothing is under way that could tell of more"
 
@@ -291,14 +315,14 @@ def test_windows_of_a_second_follow_each_other(budget: RateBudget, time: Time) -
 def test_a_service_that_tells_nothing_is_not_metered(budget: RateBudget, time: Time) -> None:
     assert budget.acquire(0) is None
     budget.release({})
-    for _ in range(100):
+    for _ in range(MOST_IN_FLIGHT):
         assert elsewhere(lambda: budget.acquire(0)) is None
     assert (budget.limit, budget.remaining, budget.resets_in) == (None, None, None)
     assert time.slept == []
     budget.release(told(1100, 300))
-    assert (budget.limit, budget.remaining) == (1200, 1001)
+    assert (budget.limit, budget.remaining) == (1200, 1101 - MOST_IN_FLIGHT)
     budget.release(told(60, 300))
-    assert elsewhere(lambda: budget.acquire(0)) == 1.0
+    assert elsewhere(lambda: budget.acquire(0)) == 0
 
 
 def test_an_answer_without_headers_does_not_end_the_metering(budget: RateBudget) -> None:
@@ -307,7 +331,7 @@ def test_an_answer_without_headers_does_not_end_the_metering(budget: RateBudget)
     spend(budget, None)
     assert budget.remaining == 61
     assert budget.acquire(0) is None
-    assert elsewhere(lambda: budget.acquire(0)) == 1.0
+    assert elsewhere(lambda: budget.acquire(0)) == 0
 
 
 @pytest.mark.parametrize(
@@ -393,7 +417,7 @@ def test_a_block_is_not_shortened_by_a_later_one(budget: RateBudget, time: Time)
     assert budget.acquire(0) == 100
     time.now += 100
     assert budget.acquire(0) is None
-    assert elsewhere(lambda: budget.acquire(0)) == 1.0, "one goes first, as in a new window"
+    assert elsewhere(lambda: budget.acquire(0)) == 0, "one goes first, as in a new window"
 
 
 @pytest.mark.parametrize("headers", [{}, told(100_000, 300, 100_000)])
