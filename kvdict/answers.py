@@ -66,6 +66,11 @@ class Answer:
             raise self._refused(envelope)
         return envelope
 
+    @property
+    def is_html(self) -> bool:
+        """Tell whether it is a page of a proxy or a login: the API sends values as bytes."""
+        return self.headers.get("Content-Type", "").lower().startswith("text/html")
+
     def unexpected(self) -> APIError:
         """Return the error for an answer that is not of the API's form."""
         return self._error(
@@ -136,6 +141,11 @@ class Answer:
     def _advice(self, kind: type[APIError], codes: set[int]) -> str:
         if kind is AuthError and self.status == 405 and self._writes():
             return "; the token may read here but not write: " + PERMISSION_HELP
+        if kind is AuthError and not codes:
+            return (
+                "; that is not the API's form of a refusal: a proxy or a firewall between may have"
+                " answered; if none did, look at the account id and the token: " + PERMISSION_HELP
+            )
         if kind is AuthError:
             return "; look at the account id and the token: " + PERMISSION_HELP
         if kind is QuotaError:

@@ -97,6 +97,8 @@ class Client:
         """Return the stored bytes and their expiration; NotFoundError for a missing key."""
         request = Request("GET", self._path(namespace_id, "values", key))
         answer = self.transport.send(request, self._max_wait)
+        if answer.is_html:
+            raise answer.unexpected()
         return RawValue(answer.data, _header_seconds(answer.headers.get("expiration", "")))
 
     def put_value(self, namespace_id: str, write: Write, *, retry_lost: bool = True) -> None:

@@ -260,6 +260,23 @@ def test_a_200_that_is_no_envelope_is_an_api_error(time: Time, body: bytes) -> N
         assert len(str(error)) < 800
 
 
+def test_a_page_is_no_value(time: Time) -> None:
+    """A value comes as bytes; a page is that of a proxy, or of a network that wants a login."""
+    page = Reply(200, b"<html>Sign in</html>", {"Content-Type": "text/HTML; charset=utf-8"})
+    error = raised(lambda: client_on(time, adapter=Service(page)).get_value(NS, "k"), APIError)
+    assert "is no proxy or login page between?" in str(error)
+    value = Reply(200, page.body, {"Content-Type": "application/octet-stream"})
+    assert client_on(time, adapter=Service(value)).get_value(NS, "k").data == page.body
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_that_is_none_of_the_api_s_blames_the_token_last(time: Time, status: int) -> None:
+    for body in (b"<html>Blocked by the web filter</html>", b"error code: 1020", b""):
+        said = str(refusal(time, Reply(status, body)))
+        assert said.index("a proxy or a firewall between") < said.index("Workers KV Storage: Edit")
+    assert "a firewall" not in str(refusal(time, refused(status, 10000, "Authentication error")))
+
+
 @pytest.mark.parametrize("success", ["true", 1, None, [], {}, "false", 0])
 def test_only_a_true_success_is_a_success(time: Time, success: Any) -> None:
     error = refusal(time, Reply(200, json.dumps({"success": success, "result": None}).encode()))
