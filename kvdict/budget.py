@@ -145,7 +145,7 @@ class RateBudget:
         now = self._clock()
         if now < self._blocked_until:
             return self._blocked_until - now
-        if self.in_flight >= MOST_IN_FLIGHT:
+        if self.in_flight >= MOST_IN_FLIGHT and not self._is_within_another():
             return None
         if not self._metered:
             return self._pace(now)
@@ -154,6 +154,10 @@ class RateBudget:
         if self._left - self.in_flight > math.floor(self._limit * KEPT_BACK):
             return self._pace(now)
         return None if self._others_in_flight() else self._reset_at - now
+
+    def _is_within_another(self) -> bool:
+        """Tell whether a request of this thread is under way, which waits for the one to come."""
+        return threading.current_thread() in self._flying.values()
 
     def _others_in_flight(self) -> bool:
         """Tell whether to wait for an answer: not for this thread's own, below us on its stack.

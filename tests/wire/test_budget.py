@@ -206,6 +206,16 @@ def test_a_crowd_has_no_more_requests_under_way_than_connections_are_kept(
     assert elsewhere(lambda: budget.acquire(0)) == 0
 
 
+def test_a_request_within_another_needs_no_place_in_the_crowd(budget: RateBudget) -> None:
+    """Else a crowd whose tokens are asked for on the way would wait for itself."""
+    spend(budget, told(1200, 300))
+    assert budget.acquire(0) is None
+    for _ in range(MOST_IN_FLIGHT - 1):
+        assert elsewhere(lambda: budget.acquire(0)) is None
+    assert elsewhere(lambda: budget.acquire(0)) == 0
+    assert budget.acquire(0) is None
+
+
 def test_who_may_not_wait_for_answers_to_others_is_told_of_those(time: Time) -> None:
     transport = transport_on(time)
     assert elsewhere(lambda: transport.budget.acquire(0)) is None
