@@ -184,6 +184,11 @@ class ReadCache:
             return None
         return held
 
+    def rescue(self, key: str, *, details: bool) -> Held | None:
+        """Return what may be served of a key if the service does not answer."""
+        allowed = self.stale_if_error
+        return self.look_for_stale(key, allowed, details=details) if allowed else None
+
     def leave_ticket(self, key: str, ticket: object) -> None:
         """Let it be known that this read is under way: only with its ticket may it store."""
         self._tickets.setdefault(key, []).append(ticket)

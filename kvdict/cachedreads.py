@@ -92,14 +92,6 @@ class CachedReads(ReadThrough):
         with self.buffer.lock:
             return super().knows(key) or self.cache.peek(key) is not None
 
-    def rescue(self, key: str, details: bool) -> Held | None:
-        """Return what may be served of a key if the service does not answer."""
-        allowed = self.cache.stale_if_error
-        if not allowed:
-            return None
-        with self.buffer.lock:
-            return self.cache.look_for_stale(key, allowed, details=details)
-
     # What the buffer says, who holds the lock
 
     def written(self, key: str) -> None:
@@ -136,20 +128,19 @@ class CachedReads(ReadThrough):
                     if asking:
                         self._joined += 1
                     else:
-                        mine = Asking(kind)
+                        asking = mine = Asking(kind)
                         self.cache.leave_ticket(key, mine)
                 if mine:
                     return self._lead(mine, key, ask or _just_now(self.source, kind), details)
             finally:
                 if mine:  # whatever happened, an interrupt too: nobody waits for ever
                     mine.over.open()
-            if asking:
-                asking.over.wait()
-                if asking.error:
-                    raise asking.error
-                if not asking.is_interrupted:
-                    change = self._own(key)
-                    return change.entry(self._clock) if change else apart(asking.answer)
+            asking.over.wait()
+            if asking.error:
+                raise asking.error
+            if not asking.is_interrupted:
+                change = self._own(key)
+                return change.entry(self._clock) if change else apart(asking.answer)
 
     def _known(self, key: str, details: bool) -> Change | Held | None:
         """Return an own write, or what is cached: past its ttl perhaps, and being renewed."""
@@ -201,7 +192,7 @@ class CachedReads(ReadThrough):
 
     def _ask(self, key: str, kind: Kind, ask: Ask, details: bool) -> tuple[Any, float | None]:
         """Return the answer and its age: none if it is what is cached, as the service is away."""
-        rescue = self.rescue(key, details)
+        rescue = self._rescue(key, details)
         if rescue and not self.breaker.is_open:
             try:
                 return self.breaker.ask(partial(_just_now(self.impatient, kind), key))
@@ -209,11 +200,15 @@ class CachedReads(ReadThrough):
                 if not is_away(error):
                     raise
                 log.warning("%s; what is cached is served meanwhile", error)
-            rescue = self.rescue(key, details)  # time has passed
+            rescue = self._rescue(key, details)  # time has passed
         if rescue:
             self.cache.stale += 1
             return rescue.entry(self._clock), None
         return ask(key)
+
+    def _rescue(self, key: str, details: bool) -> Held | None:
+        with self.buffer.lock:
+            return self.cache.rescue(key, details=details)
 
 
 def _just_now(source: Source, kind: Kind) -> Ask:

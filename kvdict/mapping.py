@@ -8,6 +8,7 @@ from itertools import chain, zip_longest
 from typing import Any, Final, Self, TypeVar, overload
 
 from kvdict.ahead import ReadAhead
+from kvdict.cachedreads import CachedReads
 from kvdict.codecs import decode, encode
 from kvdict.handle import Handle
 from kvdict.limits import check_value, encode_metadata
@@ -247,7 +248,7 @@ class KVMapping(Handle[V], MutableMapping[str, V]):
 
     def _read(self, key: object) -> Entry[bytes] | None:
         reads = self._backing.reads
-        if reads.cache is not None and isinstance(key, str):
+        if isinstance(reads, CachedReads) and isinstance(key, str):
             held = reads.recall(self._space.prefix + key)  # what is cached is a key that can be
             if held is not None:
                 return held.found

@@ -14,6 +14,7 @@ from kvdict.errors import KVError
 from kvdict.reader import UNASKED, Details, Fetch, Found, Raw
 
 if TYPE_CHECKING:
+    from kvdict.cache import ReadCache
     from kvdict.readthrough import ReadThrough
 
 log = logging.getLogger("kvdict")
@@ -55,7 +56,7 @@ class ReadMany:
             details=self._details,
             expiry=self._cache is not None,
             eager=self._eager,
-            around=None if self._cache is None else self._fetch,
+            around=None if self._cache is None else partial(self._fetch, self._cache),
         )
         for key, entry in found:
             while self._order[0] != key:
@@ -101,43 +102,46 @@ class ReadMany:
                 return key, held.entry(self._clock)
         return key, self._reads.entry(key) if details else self._reads.get(key)
 
-    def _fetch(self, fetch: Fetch, keys: Sequence[str]) -> list[Found]:
+    def _fetch(self, cache: ReadCache, fetch: Fetch, keys: Sequence[str]) -> list[Found]:
         """Fetch keys and cache each as it arrives: a loop may be slow to consume them.
 
         If all are cached, past their ttl, the service is not waited for long.
         """
-        stale = self._stale(keys)
+        stale = self._stale(cache, keys)
         if stale and not self._reads.breaker.is_open:
             impatient = partial(self._reads.impatient.fetch, keys, details=self._details)
             try:
-                return [self._arrived(*pair) for pair in self._reads.breaker.ask(impatient)]
+                found = self._reads.breaker.ask(impatient)
+                return [self._arrived(cache, *pair) for pair in found]
             except KVError as error:
                 if not is_away(error):
                     raise
                 log.warning("%s; what is cached is served meanwhile", error)
-            stale = self._stale(keys)  # time has passed
-        if not stale or self._cache is None:
-            return [self._arrived(*pair) for pair in fetch(keys)]
+            stale = self._stale(cache, keys)  # time has passed
+        if not stale:
+            return [self._arrived(cache, *pair) for pair in fetch(keys)]
         self._give_up(keys)
         with self._buffer.lock:
-            self._cache.stale += len(keys)
+            cache.stale += len(keys)
             self._reads.bulk_hits += len(keys)
         return stale
 
-    def _stale(self, keys: Sequence[str]) -> list[Found]:
+    def _stale(self, cache: ReadCache, keys: Sequence[str]) -> list[Found]:
         """Return what is cached of the keys, nothing if that is not all."""
-        held = [(key, self._reads.rescue(key, bool(self._details))) for key in keys]
+        details = bool(self._details)
+        with self._buffer.lock:
+            held = [(key, cache.rescue(key, details=details)) for key in keys]
         stale = [(key, rescue.entry(self._clock)) for key, rescue in held if rescue]
         return stale if len(stale) == len(keys) else []
 
-    def _arrived(self, key: str, entry: Raw) -> Found:
+    def _arrived(self, cache: ReadCache, key: str, entry: Raw) -> Found:
         cached = entry
         if entry and callable(self._details):  # a listing's, which may lag
             cached = replace(entry, metadata=UNASKED)
         with self._buffer.lock:
-            if self._cache is not None and self._cache.take_ticket(key, self._ticket):
+            if cache.take_ticket(key, self._ticket):
                 self._asked.discard(key)
-                self._cache.store(key, cached)
+                cache.store(key, cached)
         return key, entry
 
     def _give_up(self, keys: Iterable[str]) -> None:

@@ -49,10 +49,6 @@ class ReadThrough:
         """Return how many requests reads of single keys did not need."""
         return self.read_ahead
 
-    def recall(self, _key: str) -> Held | None:
-        """Return what is cached and fresh of a key, if it is no own write. No request."""
-        return None
-
     def get(self, key: str, ask: Ask | None = None) -> Raw:
         """Return the value, None for a missing key: one request, by `ask` if given.
 
@@ -102,10 +98,6 @@ class ReadThrough:
         if needs_service:
             self.breaker.check()
         return self.breaker.ask(work)
-
-    def rescue(self, _key: str, _details: bool) -> Held | None:
-        """Return what may be served of a key if the service does not answer."""
-        return None
 
     def _soon(self, key: str, details: bool) -> Raw:
         return self._overlaid(key, self.impatient.entry if details else self.impatient.get)
