@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from kvdict.answers import may_pass
@@ -116,10 +117,9 @@ class Outcomes:
             return
         self._telling.add(me)
         try:
-            while self._untold:
-                self._call(*self._untold.popleft())
-        except IndexError:  # another thread was faster
-            pass
+            with suppress(IndexError):  # another thread was faster
+                while self._untold:
+                    self._call(*self._untold.popleft())
         finally:
             self._telling.discard(me)
 

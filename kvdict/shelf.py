@@ -312,9 +312,7 @@ def _digest(data: bytes) -> bytes:
 
 def _write_back_all() -> None:
     """Write back at exit what is in the caches of shelves that nobody closed."""
-    for shelf in list(_open_shelves.values()):
-        if shelf.process != os.getpid():
-            continue
+    for shelf in [shelf for shelf in _open_shelves.values() if shelf.process == os.getpid()]:
         try:
             shelf.write_back()
         except KVError as error:

@@ -49,8 +49,7 @@ class Turns:
         if not self._users:
             return
         with self._lock:
-            if self._users:
-                self._disturbed.update(key for key in keys if key in self._users)
+            self._disturbed.update(key for key in keys if key in self._users)
 
     def count(self, key: str) -> int:
         """Return how often the key, whose turn is taken, was disturbed."""
