@@ -130,7 +130,7 @@ def _module_of(named: Any) -> str:
     would not find those of its parent.
     """
     name: str = named.__module__
-    if name == "pathlib._local":  # as Python 3.13 has it
+    if name == "pathlib._local":  # pragma: no cover - as Python 3.13 has it
         return "pathlib"
     if name not in {"__main__", "__mp_main__"}:
         return name

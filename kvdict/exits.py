@@ -96,7 +96,7 @@ class Exits:
         The hooks that came last run first, and the emulator's takes a lock that ours has to leave
         to a flusher which is about to end.
         """
-        if hasattr(os, "register_at_fork"):
+        if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no forks
             os.register_at_fork(before=self.before_fork, after_in_parent=self.after_fork_in_parent)
 
     def before_fork(self) -> None:
@@ -110,7 +110,7 @@ class Exits:
             flusher.resume()
 
     def _register(self) -> None:
-        if "multiprocessing" in sys.modules:
+        if "multiprocessing" in sys.modules:  # pragma: no branch - coverage imports it itself
             from multiprocessing import util
 
             # Highest priority: before the finalizers that close what others may write to.

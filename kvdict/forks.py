@@ -26,5 +26,5 @@ def _renew() -> None:
 
 
 _alive: WeakSet[Renewable] = WeakSet()
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no forks
     os.register_at_fork(after_in_child=_renew)

@@ -49,7 +49,7 @@ class Lock:
             _lock(self._file)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
-                raise
+                raise  # pragma: no cover - a file system that has no locks
             text = os.read(self._file, 20).strip()
             pid = int(text) if text.isdigit() else 0
             raise JournalError(
@@ -60,7 +60,7 @@ class Lock:
             ) from error
 
 
-if sys.platform == "win32":
+if sys.platform == "win32":  # pragma: no cover - Windows
     import msvcrt
 
     def _lock(file: int) -> None:

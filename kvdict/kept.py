@@ -174,4 +174,4 @@ class OfClass:
 def mark_coroutine(wrapper: Any, function: Callable[..., Any]) -> None:
     """Have `inspect.iscoroutinefunction` know what the wrapper is, from Python 3.12 on."""
     if inspect.iscoroutinefunction(function) and hasattr(inspect, "markcoroutinefunction"):
-        inspect.markcoroutinefunction(wrapper)
+        inspect.markcoroutinefunction(wrapper)  # pragma: no cover - Python 3.12

@@ -32,6 +32,7 @@ class Latch:
             mine = threading.Lock()
             mine.acquire()
             self._waiting.append(mine)
-            if not self.is_open:  # else it may have been opened just before
+            # Look again: it may have been opened just before.
+            if not self.is_open:  # pragma: no branch - a race of nanoseconds
                 mine.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
         return self.is_open

@@ -90,7 +90,7 @@ class AsyncMemoized(Kept[P, R, TaskCall]):
     def _start(self, key: str, mine: TaskCall, work: Callable[[], Coroutine[Any, Any, R]]) -> None:
         mine.task = asyncio.create_task(self._lead(key, mine, work))
         # Not at the end of `_lead`: a task that is cancelled before it begins does not get there.
-        if mine.task.done():  # an eager one
+        if mine.task.done():  # pragma: no cover - an eager one, from Python 3.12 on
             self._end(key, mine)
         else:
             mine.task.add_done_callback(lambda _task: self._end(key, mine))

@@ -130,7 +130,7 @@ class Outcomes:
         with self.buffer.lock:
             alarm, failed = self.alarm, dict(self.failed)
             self.alarm, self.failed = None, {}
-        if failed or alarm:
+        if failed or alarm:  # pragma: no branch - another thread may be faster
             pending = self.buffer.waiting_up_to(self.buffer.number)
             raise self._error(pending, failed, alarm, consequence)
 
