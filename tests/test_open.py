@@ -399,6 +399,16 @@ class TestAccount:
         assert kv["k"] == 1
         kv.close()
 
+    def test_what_is_closed_while_it_closes_leaves_the_account_open(
+        self, account: kvdict.Account
+    ) -> None:
+        account.create("t").close()
+        buffer = kvdict.WriteBuffer(on_flush=lambda _: kv.close())
+        kv = account.open("t", buffer=buffer)
+        kv["k"] = 1
+        kv.close()
+        assert account["t"]["k"] == 1
+
     @pytest.mark.usefixtures("cloudflare")
     def test_without_arguments_it_is_the_environments(self) -> None:
         with responses.RequestsMock() as mock:
