@@ -8,6 +8,7 @@ import pathlib
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -224,6 +225,7 @@ class TestWhatIsNotUnderstood:
             ("memory://x#y", "%23"),
             ("kv:///links?namespace=x", "unknown option 'namespace'.*token_env"),
             (f"kv://{ACCOUNT}", "add /TITLE"),
+            ("kv:///", "kv:// names an account and no namespace in it; add /TITLE"),
             ("kv://me:secret@x/links", "never holds a token"),
             ("kv://secret@x/links", "never holds a token"),
             ("kv://short/links", "32 hex digits"),
@@ -409,6 +411,24 @@ class TestAccount:
         kv.close()
         assert account["t"]["k"] == 1
 
+    def test_a_closed_one_says_so(self, account: kvdict.Account) -> None:
+        account.close()
+        uses: list[Callable[[], Any]] = [
+            lambda: account.client, lambda: list(account), lambda: account["t"],
+            lambda: account.open("t"), lambda: account.create("t"), lambda: account.__enter__(),
+        ]  # fmt: skip
+        for use in uses:
+            with pytest.raises(kvdict.ClosedError, match="<Account .* is closed; open it again"):
+                use()
+
+    def test_without_arguments_it_is_the_home_of_kvdict_url_too(
+        self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("KVDICT_URL", f"sqlite:///{tmp_path}/app.db?namespace=mine")
+        kvdict.open().close()
+        with kvdict.Account() as account:
+            assert list(account) == ["mine"]
+
     @pytest.mark.usefixtures("cloudflare")
     def test_without_arguments_it_is_the_environments(self) -> None:
         with responses.RequestsMock() as mock:
@@ -439,6 +459,21 @@ class TestPickle:
             assert (copy.cache is not None) is cached
             assert copy._backing.reads_ahead is cached
         kv.close()
+
+    @pytest.mark.parametrize("codec", ["json", "text", "bytes", "pickle"])
+    def test_a_codec_that_was_named_is_that_one_again(self, tmp_path: Any, codec: Any) -> None:
+        with kvdict.open(tmp_path / "app.db", codec=codec) as kv:
+            copy = pickle.loads(pickle.dumps(kv))
+            assert repr(copy.codec) == repr(kv.codec) == repr(codec)
+            copy.close()
+
+    def test_a_codec_of_pickles_keeps_its_protocol(self, tmp_path: Any) -> None:
+        with (
+            kvdict.open(tmp_path / "app.db", codec=kvdict.PickleCodec(protocol=2)) as kv,
+            pickle.loads(pickle.dumps(kv)) as copy,
+        ):
+            copy["k"] = 1
+            assert base64.b64decode(kv.using("bytes")["k"]) == pickle.dumps(1, 2)
 
     def test_a_private_memory_cannot_be_opened_elsewhere(self) -> None:
         with kvdict.open("memory://") as kv, pytest.raises(TypeError, match="memory://NAME"):
@@ -583,3 +618,13 @@ def test_a_namespace_that_somebody_else_makes_meanwhile_is_found() -> None:
         mock.get(API, json=there)
         with kvdict.open("links", create=True) as kv:
             assert (kv.id, kv.title) == (NAMESPACE, "links")
+
+
+@pytest.mark.usefixtures("cloudflare")
+def test_a_namespace_that_may_not_be_made_is_the_services_error() -> None:
+    refused = {"success": False, "errors": [{"code": 10026, "message": "too many namespaces"}]}
+    with responses.RequestsMock() as mock:
+        mock.get(API, json={"success": True, "result": []})
+        mock.post(API, status=400, json=refused)
+        with pytest.raises(kvdict.APIError, match="too many namespaces"):
+            kvdict.open("links", create=True)
