@@ -148,7 +148,10 @@ class Transport:
             if delay and spare and isinstance(outcome, RateLimitError):
                 delay = 0.0  # the budget is blocked for so long: that wait is one for allowance
             if delay is None or self._monotonic() + delay > deadline:
-                raise outcome
+                try:
+                    raise outcome
+                finally:  # else the error and this frame hold each other, and all callers' values
+                    del outcome
             now = self._monotonic()
             is_time = now + delay - told_at >= (PATIENCE if told_at == started else REMINDER)
             told_at = now if is_time else told_at

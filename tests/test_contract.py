@@ -7,7 +7,9 @@ import datetime
 import json
 import operator
 import pickle
-from collections.abc import Iterator, Mapping, MutableMapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -698,3 +700,29 @@ def test_an_iterator_that_has_to_ask_a_closed_namespace_says_so() -> None:
     kv.close()
     with pytest.raises(kvdict.ClosedError):
         list(keys)
+
+
+@pytest.mark.usefixtures("collector_rests")
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda kv: kv["missing"], lambda kv: kv.get("missing"), lambda kv: "missing" in kv,
+        lambda kv: kv.entry("missing"), lambda kv: kv.metadata("missing"),
+        lambda kv: kv.pop("missing", None), lambda kv: kv.setdefault("missing", 1),
+        lambda kv: kv.get_many(["missing"]),
+    ],
+    ids=["item", "get", "in", "entry", "metadata", "pop", "setdefault", "get_many"],
+)  # fmt: skip
+def test_a_missing_key_keeps_no_value_of_its_callers_alive(
+    kv: kvdict.KVNamespace[Any], look: Callable[[kvdict.KVNamespace[Any]], Any]
+) -> None:
+    class Large:
+        pass
+
+    def caller() -> weakref.ref[Large]:
+        mine = Large()
+        with suppress(KeyError):
+            look(kv)
+        return weakref.ref(mine)
+
+    assert caller()() is None
