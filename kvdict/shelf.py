@@ -24,7 +24,7 @@ from weakref import WeakValueDictionary
 from kvdict.anyshelf import Deserializer, Serializer, Shelf, as_bytes
 from kvdict.codecs import decode, encode
 from kvdict.envelope import Envelope, hide
-from kvdict.errors import FlushError, KVError, ReadOnlyError
+from kvdict.errors import KVError, ReadOnlyError
 from kvdict.limits import check_value
 from kvdict.namespace import KVNamespace
 from kvdict.pairs import pairs_of
@@ -213,10 +213,10 @@ class KVShelf(Shelf[V]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Sync and close; an exception passes on, with what was not sent as its note."""
+        """Sync and close; an exception passes on, with what was not stored as its note."""
         try:
             self.close()
-        except (FlushError, ReadOnlyError) as unsent:
+        except KVError as unsent:
             if error is None:
                 raise
             error.add_note(f"kvdict: {unsent}")

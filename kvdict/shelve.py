@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from shelve import BsdDbShelf
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -161,12 +162,11 @@ def _open(filename: Filename, flag: Flag, options: Options) -> KVNamespace[bytes
         if isinstance(where, Path) and error.__cause__ and kind_of(str(where)):
             raise not_ours(str(where), str(error)) from error
         raise
-    if flag == "n":
-        try:
+    with ExitStack() as stack:  # closed if it cannot be emptied
+        stack.enter_context(kv)
+        if flag == "n":
             kv.clear()
-        except BaseException:
-            kv.close()
-            raise
+        stack.pop_all()
     return kv
 
 

@@ -9,6 +9,7 @@ import dbm.dumb
 import json
 import os
 import pickle
+import re
 import shelve as standard
 import subprocess
 import sys
@@ -21,6 +22,8 @@ import pytest
 
 import kvdict
 from kvdict import shelve
+from kvdict.emulator.knobs import Fault
+from tests.conftest import account_of, serving
 
 Address = Callable[[str], str]
 SECRET = "an ant in amber"
@@ -147,6 +150,18 @@ def test_c_makes_a_namespace_and_n_empties_it(address: Address) -> None:
         assert not shelf
     with shelve.open(where) as shelf:
         assert len(shelf) == 0
+
+
+def test_what_cannot_be_emptied_is_closed_again() -> None:
+    with serving() as (server, knobs):
+        with kvdict.open(f"{account_of(server)}/t", create=True) as kv:
+            kv["k"] = "before"
+        where = f"{account_of(server)}/{kv.id}"  # by id: the first request is that of emptying
+        knobs.planned.append(Fault("500"))
+        with pytest.raises(kvdict.ServerError):
+            shelve.open(where, "n", buffer=kvdict.WriteBuffer(journal="journal"), max_wait=0.001)
+        with shelve.open(where, "n", buffer=kvdict.WriteBuffer(journal="journal")) as shelf:
+            assert not shelf
 
 
 def test_n_leaves_what_is_not_behind_the_prefix() -> None:
@@ -282,6 +297,13 @@ def test_a_shelf_over_a_dict_is_the_standard_librarys() -> None:
         assert isinstance(shelf, standard.Shelf)
         shelf["k"] = [1]
     assert pickle.loads(theirs[b"k"]) == [1]
+    writing_back: shelve.Shelf[Any] = shelve.Shelf(theirs, writeback=True)
+    with writing_back as shelf:
+        shelf["k"].append(2)
+        shelf["l"] = []
+        shelf["l"].append(3)
+        assert pickle.loads(theirs[b"k"]) == [1]
+    assert {key: pickle.loads(data) for key, data in theirs.items()} == {b"k": [1, 2], b"l": [3]}
 
 
 # Signatures
@@ -476,6 +498,29 @@ def test_an_exception_passes_through_with_and_changes_are_stored() -> None:
         assert shelf["k"] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("flag", "change", "says"),
+    [("r", 2, "readonly=True"), ("c", lambda: 0, "'k'.*cannot encode.*stays in the shelf's cache")],
+)
+def test_what_cannot_be_stored_at_the_end_of_a_block_is_raised_or_is_a_note(
+    flag: Any, change: Any, says: str
+) -> None:
+    with shelve.open("x") as shelf:
+        shelf["k"] = [1]
+    with pytest.raises(kvdict.KVError, match=says), shelve.open("x", flag, writeback=True) as shelf:
+        shelf["k"].append(change)
+    shelf.cache.clear()
+    with (
+        pytest.raises(RuntimeError) as caught,
+        shelve.open("x", flag, writeback=True) as shelf,
+    ):
+        shelf["k"].append(change)
+        raise RuntimeError
+    shelf.cache.clear()
+    (note,) = caught.value.__notes__
+    assert re.match(f"kvdict: .*{says}", note)
+
+
 DROPPED = """
 from kvdict import shelve
 def change():
@@ -515,6 +560,16 @@ def test_a_program_that_never_closes_its_shelf_loses_nothing(
     assert (done.returncode, done.stderr) == (0, "")
     with shelve.open(where) as shelf:
         assert shelf["k"] == [1]
+
+
+def test_what_cannot_be_stored_at_exit_is_printed() -> None:
+    program = FORGOTTEN.format(where="x") + "shelf['bad'] = [1]; shelf['bad'].append(lambda: 0)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert re.match(r"kvdict: at exit <KVShelf over .*: key 'bad': .*cannot encode", done.stderr)
+    with shelve.open("x") as shelf:
+        assert dict(shelf) == {"k": [1], "bad": [1]}
 
 
 # What it costs
@@ -663,6 +718,15 @@ def test_a_shelf_in_sqlite_is_not_touched_and_is_taken_along() -> None:
         assert shelf["a"] == (1, 2)
     with standard.open("old") as theirs:
         assert theirs["a"] == (1, 2)
+
+
+def test_values_are_searched_and_an_empty_shelf_pops_nothing() -> None:
+    with shelve.open("x") as shelf:
+        with pytest.raises(KeyError, match="the shelf is empty"):
+            shelf.popitem()
+        shelf["k"] = [1]
+        assert [1] in shelf.values()
+        assert [2] not in shelf.values()
 
 
 def test_equality_is_that_of_mappings() -> None:
