@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -309,15 +310,26 @@ def test_the_same_text_is_made_in_every_process() -> None:
     assert "tests.memoized_here.double:4" in texts.pop()
 
 
-def test_a_program_that_is_run_finds_what_others_import(tmp_path: Path) -> None:
-    imported = "from tests import memoized_here as m; print(m.make_keys(), end='')"
+@pytest.mark.parametrize(
+    ("folder", "name", "command"),
+    [
+        (".", "tests.memoized_here", ["-m", "tests.memoized_here"]),
+        ("tests", "memoized_here", ["memoized_here.py"]),
+    ],
+    ids=["module", "file"],
+)
+def test_a_program_that_is_run_finds_what_others_import(
+    folder: str, name: str, command: list[str]
+) -> None:
+    imported = ["-c", f"import {name} as m; print(m.make_keys(), end='')"]
     runs = {
         subprocess.run(
-            [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=True
+            [sys.executable, *how], cwd=ROOT / folder, capture_output=True, text=True, check=True
         ).stdout
-        for command in (["-c", imported], ["-m", "tests.memoized_here"])
+        for how in (imported, command)
     }
     assert len(runs) == 1
+    assert f"memoize:{name}.double:4'" in runs.pop()
 
 
 class Plain:
@@ -467,6 +479,8 @@ def test_a_bound_method_remembers_by_its_instance(kv: KVNamespace[Any]) -> None:
     one, two = (kv.memoize()(Shop(name).price) for name in "ab")
     assert one("milk") == one("milk") == 1
     assert two("milk") == 2
+    price = memoized_here.Shop("a").price
+    assert repr(price) == "<memoized method tests.memoized_here.Shop.price>"
 
 
 # Invalidate, refresh, clear
@@ -968,6 +982,31 @@ def test_the_report_of_others_writes_is_left_to_them(monkeypatch: pytest.MonkeyP
         world.kv["more"] = 2
     assert f() == f() == 1
     world.kv.close()
+
+
+def test_what_an_older_process_left_is_told_to_who_listens(tmp_path: Path) -> None:
+    """The first of all writes is told of one that is too old to be sent: no error is its cause."""
+    where = f"sqlite:///{tmp_path}/app.db"
+    with kvdict.open(where, buffer=kvdict.WriteBuffer(journal=tmp_path / "left")) as kv:
+        kv["old"] = 1
+        for part in ("", "-wal"):
+            for name in ("one", "two"):
+                shutil.copy(f"{tmp_path}/left{part}", f"{tmp_path}/{name}{part}")
+
+    def again(name: str) -> KVNamespace[Any]:
+        buffer = kvdict.WriteBuffer(journal=tmp_path / name, journal_max_age=1e-9)
+        return kvdict.open(where, buffer=buffer)
+
+    with again("one") as kv:
+        assert kv.memoize(prefix="f:")(lambda: 1)() == 1
+        with pytest.raises(kvdict.FlushError, match="'old' was refused"):
+            kv["more"] = 2
+    with again("two") as kv:
+        f = kv.memoize(prefix="g:", on_error="raise")(lambda: 1)
+        with pytest.raises(kvdict.FlushError, match="'old' was refused"):
+            f()
+        assert f() == 1
+        kv["more"] = 2
 
 
 # Costs
