@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import _thread
 import gc
+import io
+import json
 import math
 import os
 import random
@@ -19,11 +21,12 @@ from typing import Any
 import pytest
 
 import kvdict
-from kvdict import Entry, ReadCache, WriteBuffer
+from kvdict import Entry, ReadCache, WriteBuffer, transfer
 from kvdict.clock import ServiceClock
 from kvdict.codecs import BYTES, TEXT
 from kvdict.emulator.knobs import Fault
 from kvdict.reader import UNASKED
+from kvdict.writes import Write
 from tests.world import World
 
 NEVER = 1e9
@@ -272,6 +275,20 @@ class TestReadsThatAskItFirst:
         assert world.kv.metadata("k") == {"a": [1]}
         assert world.kv.entries(["k"]) == {"k": entry}
         assert world.requests == before + 1
+
+    def test_metadata_of_a_listing_which_may_lag_is_not_cached(self, make: Make) -> None:
+        world = make(codec=BYTES)
+        world.other.put_value(world.kv.id, Write("k", b"\xff", metadata='"old"'))
+        world.knobs.list_lag = 60
+        world.pass_time(61)
+        world.other.put_value(world.kv.id, Write("k", b"\xff", metadata='"new"'))
+        told = io.BytesIO()
+        transfer.export(world.kv, told)
+        assert json.loads(told.getvalue())["metadata"] == "old"
+        before = world.requests
+        assert world.kv["k"] == b"\xff"
+        assert world.requests == before
+        assert world.kv.metadata("k") == "new"
 
     def test_a_value_without_its_metadata_does_not_answer_for_it(self, make: Make) -> None:
         world = make()
@@ -709,6 +726,46 @@ class TestStale:
         world.put_elsewhere("a", "new")
         assert world.kv["a"] == "new"
 
+    def test_while_the_service_is_left_alone_nothing_is_renewed(self, make: Make) -> None:
+        world = make(cache={"ttl": 60, "stale_while_revalidate": 30, "stale_if_error": 3600})
+        for key in "ab":
+            world.put_elsewhere(key, "old")
+        assert world.kv["a"] == "old"
+        world.pass_time(50)
+        assert world.kv["b"] == "old"
+        world.pass_time(65)
+        world.knobs.faults, world.knobs.kinds = 1.0, ["500"]
+        assert world.kv["a"] == "old"  # it was asked for in vain
+        before = world.requests
+        assert world.kv["b"] == "old"
+        join_renewals()
+        assert world.requests == before
+        world.knobs.faults = 0
+        world.put_elsewhere("b", "new")
+        world.pass_time(10)
+        assert world.kv["b"] == "old"
+        join_renewals()
+        assert world.kv["b"] == "new"
+
+    def test_where_no_thread_can_be_started_it_is_served_and_renewed_later(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = make(cache={"ttl": 60, "stale_while_revalidate": 30})
+        world.put_elsewhere("k", "old")
+        assert world.kv["k"] == "old"
+        world.put_elsewhere("k", "new")
+        world.pass_time(61)
+
+        def fail(_thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", fail)
+            assert world.kv["k"] == "old"
+        assert world.kv["k"] == "old"
+        join_renewals()
+        assert world.kv["k"] == "new"
+
     def test_many_keys_are_served_stale_with_one_try(self, make: Make) -> None:
         world = make(cache={"ttl": 60, "stale_if_error": 3600})
         keys = [f"{number:03}" for number in range(300)]
@@ -751,15 +808,17 @@ class TestStale:
         world.knobs.planned.extend([Fault("500")] * 20)
         assert (world.kv.get_many(["k", "l"]) if bulk else world.kv.get("k", {})) == {}
 
-    def test_an_error_that_is_the_callers_is_raised(self, make: Make) -> None:
+    @pytest.mark.parametrize("bulk", [False, True], ids=["one", "many"])
+    def test_an_error_that_is_the_callers_is_raised(self, make: Make, bulk: bool) -> None:
         world = make(cache={"ttl": 60, "stale_if_error": 3600})
-        world.put_elsewhere("k", 1)
-        assert world.kv["k"] == 1
+        for key in "kl":
+            world.put_elsewhere(key, 1)
+        assert world.kv.get_many(["k", "l"]) == {"k": 1, "l": 1}
         world.pass_time(61)
         world.other.delete_namespace(world.kv.id)
         world.pass_time(11)
         with pytest.raises(kvdict.NotFoundError):
-            world.kv["k"]
+            world.kv.get_many(["k", "l"]) if bulk else world.kv["k"]
 
     def test_a_key_that_is_not_cached_waits_as_ever(self, make: Make) -> None:
         world = make(cache={"ttl": 60, "stale_if_error": 3600})
