@@ -117,6 +117,8 @@ class WritePath:
                 if decision is Decision.LEAVE:
                     return
                 write = decision if isinstance(decision, Write) else None
+                if not self._buffer.write_through:
+                    self._flusher.make_room()  # others may write meanwhile
                 if self._turns.count(key) != undisturbed:
                     continue
                 if self._write_after(key, seen, write):
@@ -156,7 +158,6 @@ class WritePath:
             self._send(key, write)
             return True
         self.made += 1
-        self._flusher.make_room()
         older = self._buffer.pending.get(key)
         change = self._buffer.replace(key, seen, write)
         if change:

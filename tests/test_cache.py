@@ -27,7 +27,7 @@ from kvdict.codecs import BYTES, TEXT
 from kvdict.emulator.knobs import Fault
 from kvdict.reader import UNASKED
 from kvdict.writes import Write
-from tests.world import World
+from tests.world import World, wait_until
 
 NEVER = 1e9
 THROUGH: dict[str, Any] = {"write_through": True, "settle": 0}
@@ -1229,16 +1229,6 @@ class TestOneFlight:
             once(world, "before", read_elsewhere, method)
             read()
         assert seen == [2, 2, 2]
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Let other threads run until something is so."""
-    pause = threading.Event()
-    for _ in range(10_000):
-        if is_so():
-            return
-        pause.wait(0.001)
-    raise AssertionError("it never came to be")
 
 
 def test_metadata_too_deep_to_be_measured_is_not_cached() -> None:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import requests
 
 import kvdict
 from tests.conftest import Opener
-from tests.world import World
+from tests.world import World, wait_until
 
 
 class Pause:
@@ -91,6 +92,48 @@ def test_two_threads_that_set_a_default_agree_on_one(background: Any) -> None:
     pause.go_on.set()
     second.join(30)
     assert got == ["first", "first"]
+
+
+def test_what_is_written_while_a_default_waits_for_room_stays() -> None:
+    """It does not settle: once it was sent, the buffer knows no more of it."""
+
+    def fail(method: str, _url: str) -> None:
+        if method == "PUT":
+            raise requests.ConnectionError("no route")
+
+    def write(_error: Exception) -> None:
+        condition: Any = world.kv.buffer.changed
+        wait_until(lambda: condition._waiters)
+        world.kv["k"] = "written"  # a callback finds room
+        world.adapter.before = None
+        world.pass_time(1000)
+
+    options = {"max_items": 1, "max_pending": 1, "settle": 0, "key_interval": 0}
+    world = World(buffer={**options, "on_error": write}, before=fail)
+    world.kv["other"] = 1
+    assert world.kv.setdefault("k", "default") == "written"
+    world.kv.close()
+
+
+def test_a_default_is_decided_anew_when_what_was_known_of_the_key_is_no_more() -> None:
+    class Slow:
+        """A codec that takes more time than anything settles."""
+
+        def dumps(self, value: str) -> str:
+            if value == "default":
+                world.pass_time(61)
+                world.put_elsewhere("k", "theirs")
+            return value
+
+        def loads(self, data: bytes) -> str:
+            return data.decode()
+
+    world = World(buffer={"settle": 60, "max_age": 1e9}, codec=Slow())
+    world.kv.delete("k")
+    world.kv.flush()
+    assert world.kv.setdefault("k", "default") == "theirs"
+    assert world.kv.stats()["pending"] == 0
+    world.kv.close()
 
 
 def test_views_of_a_namespace_take_turns_too(background: Any) -> None:

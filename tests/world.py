@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -120,3 +121,13 @@ class World:
             sleep=self.pass_time,
         )
         return Client(transport, LOCAL_ACCOUNT)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Let other threads run until something is so."""
+    pause = threading.Event()
+    for _ in range(10_000):
+        if is_so():
+            return
+        pause.wait(0.001)
+    raise AssertionError("it never came to be")
