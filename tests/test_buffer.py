@@ -19,6 +19,7 @@ from kvdict.changes import Change
 from kvdict.clock import ServiceClock
 from kvdict.delivery import Parcel, narrow
 from kvdict.emulator.knobs import Fault
+from kvdict.emulator.refusals import Refusal
 from kvdict.writes import Write
 from tests.world import World
 
@@ -437,16 +438,20 @@ class TestFailures:
             world.kv.flush()
 
     def test_the_daily_quota_is_waited_for_until_midnight(self, make: Any) -> None:
-        world = make()
+        world = make(max_age=NEVER)
 
-        def refuse(method: str, url: str) -> None:
-            raise kvdict.errors.ClosedError("not this way")
+        def refuse(_seconds: float) -> None:
+            raise Refusal(429, 10048, "free usage limit exceeded")
 
-        world.adapter.before = refuse
         world.kv["k"] = 1
-        with pytest.raises(kvdict.FlushError):
-            world.kv.flush(timeout=1)
-        world.adapter.before = None
+        world.knobs.latency, world.knobs.sleep = 1.0, refuse
+        flusher = world.kv._unchecked_backing.flusher
+        flusher.rounds.make(everything=True)
+        world.knobs.latency = 0.0
+        midnight = math.ceil(world.time / 86_400) * 86_400
+        assert flusher.outcomes.resume_at == midnight
+        with pytest.raises(kvdict.FlushError, match="00:00 UTC"):  # whoever asks may do better
+            world.kv["k"] = 2
         assert world.kv.flush().sent == 1
 
     def test_a_full_buffer_makes_the_writer_wait_and_then_says_so(self, make: Any) -> None:
