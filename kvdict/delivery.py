@@ -17,6 +17,7 @@ from kvdict.errors import APIError, JournalError, KVError, ServerError, Transpor
 from kvdict.limits import MIN_TTL
 from kvdict.models import BulkResult
 from kvdict.outcomes import Outcomes
+from kvdict.phrases import how_many
 from kvdict.writes import PackedWrite
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Delivery:
             try:
                 self._journal.forget(changes)
             except JournalError as error:  # at worst they are sent once more after a crash
-                log.exception("the journal keeps %d writes that were accepted", len(changes))
+                log.exception("%s accepted and stays in the journal", how_many(len(changes)))
                 self._outcomes.tell(self._buffer.on_error, error)
 
     def _back(self, parcels: Sequence[Parcel], error: Exception) -> None:

@@ -70,7 +70,7 @@ class Exits:
                 )
             ]
             if flusher.journal:
-                parts.append(f"they are kept in {flusher.journal.path} and sent when it is opened")
+                parts.append(f"kept in {flusher.journal.path}, and sent when that is opened")
             if unknown:
                 parts.append(f"of unknown outcome: {name_some(unknown, SPELLED_OUT)}")
             print("; ".join(parts), file=sys.stderr)  # noqa: T201 - the last word there is

@@ -14,7 +14,7 @@ import pytest
 
 import kvdict
 from kvdict.emulator import Emulator, Server, Store, serve
-from tests.conftest import ACCOUNT, account_of
+from tests.conftest import ACCOUNT, account_of, serving
 from tests.processes import Program
 from tests.wire.support import Connection, RawServer, ok
 
@@ -114,6 +114,27 @@ kv["precious"] = 1
     _, said = process.communicate("\n", timeout=60)
     assert "at exit 1 write was not sent" in said
     assert "'precious'" in said
+
+
+def test_what_a_journal_keeps_is_told_at_exit_and_sent_by_the_next(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    program = f"""
+token = "right"
+buffer = WriteBuffer(max_age=1e9, journal={str(journal)!r})
+kv = kvdict.open(where, create=True, token=lambda: token, buffer=buffer)
+kv["precious"] = 1
+token = "revoked"
+"""
+    with serving(token="right") as (server, _):
+        where = f"{account_of(server)}/kept"
+        said = run(program, where).stderr.splitlines()[-1]
+        assert said.startswith("kvdict: at exit 1 write was not sent ('precious'): ")
+        assert said.endswith(f"; kept in {journal}, and sent when that is opened")
+        kv = kvdict.open(where, token="right", buffer=kvdict.WriteBuffer(journal=journal))
+        with kv:
+            assert kv["precious"] == 1
+        with kvdict.open(where, token="right", buffer=False) as kv:
+            assert kv["precious"] == 1
 
 
 def test_sigterm_with_the_readmes_line_flushes(where: str) -> None:

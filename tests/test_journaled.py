@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,14 @@ def run(program: str, folder: Path, *arguments: str) -> Program[str]:
 def reopen(folder: Path, **options: Any) -> kvdict.KVNamespace[Any]:
     buffer = WriteBuffer(journal=folder / "journal", **options)
     return kvdict.open(f"sqlite:///{folder}/app.db", buffer=buffer)
+
+
+def connection_of(kv: kvdict.KVNamespace[Any]) -> sqlite3.Connection:
+    """Return what the journal writes by, for a test to keep it from that."""
+    journal = kv._backing.flusher.journal
+    assert journal
+    assert journal._connection
+    return journal._connection
 
 
 def kill_after(process: Program[str], lines: int) -> list[str]:
@@ -175,6 +184,48 @@ os.kill(os.getpid(), 9)
     assert said[1] == "before 1\n"
     with reopen(tmp_path) as kv:
         assert kv["k"] == "before"
+
+
+def test_a_journal_that_is_read_only_takes_nothing_and_has_what_it_keeps_sent_once_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors: list[Exception] = []
+    with reopen(tmp_path, max_age=NEVER, on_error=errors.append) as kv:
+        kv["k"] = 1
+        connection_of(kv).execute("PRAGMA query_only = ON")
+        for key in ("k", "new"):
+            with pytest.raises(kvdict.JournalError, match="read-only; make it writable"):
+                kv[key] = 2
+        assert dict(kv.items()) == {"k": 1}
+        assert kv.flush().sent == 1
+    (error,) = errors
+    assert isinstance(error, kvdict.JournalError)
+    assert "read-only; make it writable" in str(error)
+    assert "1 write was accepted and stays in the journal" in caplog.text
+    with kvdict.open(f"sqlite:///{tmp_path}/app.db") as stored:
+        assert stored["k"] == 1
+    with reopen(tmp_path, max_age=NEVER) as kv:
+        assert kv.stats()["pending"] == 1
+        assert kv.flush().sent == 1
+        assert kv["k"] == 1
+
+
+def test_a_write_that_is_being_sent_is_taken_whether_the_journal_takes_it_or_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with reopen(tmp_path, max_age=NEVER) as kv:
+
+        def begin_to_send() -> float:
+            kv.buffer.seal(everything=True)
+            return 0.0
+
+        kv._backing.flusher.journal._wall = begin_to_send  # type: ignore[union-attr]  # it has one
+        connection_of(kv).execute("PRAGMA query_only = ON")
+        kv["k"] = 1
+        assert "'k' is on its way, but not in the journal" in caplog.text
+        assert kv.flush().sent == 1
+    with kvdict.open(f"sqlite:///{tmp_path}/app.db") as stored:
+        assert stored["k"] == 1
 
 
 def test_a_journal_belongs_to_one_process_and_one_namespace(tmp_path: Path) -> None:
