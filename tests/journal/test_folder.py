@@ -179,6 +179,7 @@ try:
     Journal(sys.argv[1], namespace=NAMESPACE)
 except JournalError as error:
     say(str(error))
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 """,
         tmp_path,
     )

@@ -12,6 +12,7 @@ from itertools import count
 import pytest
 
 from kvdict.changes import Change
+from kvdict.errors import JournalError
 from kvdict.journal import Journal
 from tests.journal.conftest import Opener
 from tests.journal.support import put, shown
@@ -118,3 +119,41 @@ def test_what_a_signal_handler_records_is_on_disk_whatever_it_interrupted(
     assert len(handled) > ROUNDS / 20
     journal.close()
     assert set(shown(open_journal().replay())) == recorded | set(handled)
+
+
+def test_a_signal_handler_that_finds_no_room_takes_nothing_along_of_what_it_interrupted(
+    open_journal: Opener,
+) -> None:
+    journal = open_journal()
+    for name in range(4):
+        journal.record(put(1, f"k{name}", b"before"))
+    connection = journal._connection
+    assert connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+    chance = random.Random(9)
+    numbers = count(2)
+    refused = 0
+
+    def handle() -> None:
+        nonlocal refused
+        with pytest.raises(JournalError, match="has no room left"):
+            journal.record(put(next(numbers), "large", b"v" * 100_000))
+        refused += 1
+
+    with alarms(handle):
+        for turn in range(ROUNDS):
+            text = str(turn)
+            changes = [put(next(numbers), f"k{name}", text.encode()) for name in range(4)]
+            for change in changes[1:]:
+                journal._queue[change.number] = change  # as of threads that wait
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 120e-6))
+            journal.record(changes[0])
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            stored = connection.execute("SELECT value FROM writes ORDER BY key").fetchall()
+            waiting = {change.key for change in journal._queue.values()}
+            for name, (value,) in enumerate(stored):
+                assert f"k{name}" in waiting or value == text.encode(), turn
+            for change in changes[1:]:
+                journal.record(change)
+    assert refused > ROUNDS / 20

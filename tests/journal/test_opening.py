@@ -295,6 +295,7 @@ journal = Journal(sys.argv[1], namespace=NAMESPACE)
 journal._queue[2] = put(2, "large", b"v" * 500_000)  # of a thread that waits
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 journal.record(put(1, "small"))
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 journal.close()
 say(shown(Journal(sys.argv[1], namespace=NAMESPACE).replay()))
 """,
