@@ -295,6 +295,8 @@ class TestViews:
         assert pairs.items() == kv.items()
         assert kv.items() != {**pairs, "d": 4}.items()
         assert kv.items() != {**pairs, "c": 3}.items()
+        other: Any = list(pairs.items())
+        assert kv.items() != other
         assert kv.keys() == pairs.keys()
 
 

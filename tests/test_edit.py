@@ -152,6 +152,19 @@ def test_a_new_value_gets_the_namespaces_time_to_live_and_an_old_one_keeps_havin
     assert short.entry("new").expiration == world.time + 100
 
 
+def test_a_touch_that_names_nothing_begins_the_namespaces_time_to_live_anew() -> None:
+    world = World()
+    short = world.kv.prefixed("", expiration_ttl=100)
+    short.put("k", 1, metadata="m")
+    world.pass_time(30)
+    short.touch("k", metadata="n")
+    assert short.entry("k") == Entry(1, int(world.time) + 70, "n")
+    short.touch("k")
+    assert short.entry("k") == Entry(1, int(world.time) + 100, "n")
+    world.kv.touch("k")
+    assert short.entry("k") == Entry(1, int(world.time) + 100, "n")
+
+
 @pytest.mark.parametrize("buffer", [{}, None])
 def test_an_expiration_of_less_than_a_minute_becomes_a_minute(
     buffer: dict[str, Any] | None,

@@ -351,8 +351,12 @@ class TestAccount:
     def test_namespaces_are_renamed_and_deleted(self, account: kvdict.Account) -> None:
         kv = account.create("old")
         kv["k"] = 1
+        as_bytes = kv.using("bytes")
+        as_bytes["b"] = b"\xff"
         kv.flush()
-        kv.refresh("k")
+        for key in "kb":
+            kv.refresh(key)
+        assert as_bytes.entry("b").value == b"\xff"
         account.rename("old", "new")
         assert list(account) == ["new"]
         assert account.open("new", codec="text")["k"] == "1"
@@ -362,6 +366,8 @@ class TestAccount:
             kv["k"]
         with pytest.raises(kvdict.NotFoundError):
             kv.get("k")
+        with pytest.raises(kvdict.NotFoundError):
+            as_bytes.entry("b")
         with pytest.raises(kvdict.NotFoundError):
             kv.setdefault("k", 1)
 

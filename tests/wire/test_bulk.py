@@ -257,7 +257,7 @@ def test_what_a_parent_s_thread_was_doing_a_forked_child_does_itself() -> None:
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
-        env={"PYTHONPATH": str(Path(kvdict.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(kvdict.__file__).parents[1])},
         capture_output=True, text=True, timeout=25, check=False,
     )  # fmt: skip
     assert (done.stdout.split(), done.stderr) == (["child", "True"], "")
@@ -923,6 +923,27 @@ def test_an_interrupt_in_the_source_tells_what_became_of_the_writes(
     assert "5 are not known to be stored" in note
 
 
+def test_an_interrupt_does_not_wait_for_ever_for_what_is_under_way(
+    time: Time, small: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("kvdict.writer.INTERRUPTED", 0.05)
+    namespace = Namespace()
+    go_on = threading.Event()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    def answer(seen: Seen) -> Reply | BaseException:
+        go_on.wait(LONG)
+        return namespace(seen)
+
+    error = put_and_fail(writer_on(time, answer), Source(35, interrupt), KeyboardInterrupt)
+    go_on.set()
+    (note,) = error.__notes__
+    assert "no other write was accepted, 35 are not known to be stored" in note
+    assert "interrupted; waiting 0 s for 3 requests" in caplog.text
+
+
 def waits_for_a_flight(thread: int) -> bool:
     frame = sys._current_frames().get(thread)
     while frame is not None:
@@ -1006,6 +1027,35 @@ def test_errors_of_several_kinds_are_one_with_all_keys(time: Time, small: int) -
     names = {"k0000000", "k0000004", *(f"k{number:07}" for number in range(10, 20))}
     assert set(error.keys) == set(error.failed) == names
     assert "illegal base64" in error.failed["k0000010"]
+
+
+def test_an_error_that_is_not_ours_beside_unsuccessful_keys_leaves_its_keys_pending(
+    time: Time, small: int
+) -> None:
+    first, second = threading.Event(), threading.Event()
+
+    def token() -> str:
+        if first.is_set():
+            second.set()
+            raise RuntimeError("sealed")
+        first.set()
+        return "token"
+
+    def answer(seen: Seen) -> Reply | BaseException:
+        second.wait(LONG)
+        return ok({"unsuccessful_keys": keys_of(seen)[:1]})
+
+    def source() -> Iterator[Write]:
+        for number, write in enumerate(text_writes(20)):
+            if number == small + 1:  # the first chunk is on its way
+                first.wait(LONG)
+            yield write
+
+    error = put_and_fail(writer_on(time, answer, token=token, max_wait=0.1), source(), FlushError)
+    assert isinstance(error, FlushError)
+    assert set(error.failed) == {"k0000000"}
+    assert set(error.keys) == {"k0000000", *(f"k{number:07}" for number in range(10, 20))}
+    assert error.pending == 10
 
 
 def test_no_answer_until_max_wait_names_the_keys(time: Time) -> None:
