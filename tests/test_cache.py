@@ -766,6 +766,23 @@ class TestStale:
         join_renewals()
         assert world.kv["k"] == "new"
 
+    def test_many_keys_past_their_ttl_are_read_anew_if_the_service_answers(
+        self, make: Make
+    ) -> None:
+        world = make(cache={"ttl": 60, "stale_if_error": 3600})
+        keys = [f"{number:03}" for number in range(150)]
+        for key in keys:
+            world.put_elsewhere(key, "old")
+        world.kv.prefetch(keys)
+        world.pass_time(61)
+        for key in keys:
+            world.put_elsewhere(key, "new")
+        before = world.requests
+        assert world.kv.get_many(keys) == dict.fromkeys(keys, "new")
+        assert world.kv.get_many(keys) == dict.fromkeys(keys, "new")
+        assert world.requests == before + 2
+        assert no_tickets(world)
+
     def test_many_keys_are_served_stale_with_one_try(self, make: Make) -> None:
         world = make(cache={"ttl": 60, "stale_if_error": 3600})
         keys = [f"{number:03}" for number in range(300)]

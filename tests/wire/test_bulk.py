@@ -361,6 +361,19 @@ def test_a_few_binary_values_among_many_texts_cost_a_few_requests(time: Time) ->
         assert cost(time, values) <= 25
 
 
+def test_a_value_that_no_bulk_read_carries_is_read_by_itself_with_its_metadata(time: Time) -> None:
+    namespace = Namespace(texts(3))
+    namespace.most_pairs = 0
+    namespace.metadata["k00001"] = "m"
+    found = reader_on(time, namespace).read([*texts(3), "missing"], details=True, eager=True)
+    assert [(key, entry and (entry.value, entry.metadata)) for key, entry in found] == [
+        ("k00000", (b"value 0", None)),
+        ("k00001", (b"value 1", "m")),
+        ("k00002", (b"value 2", None)),
+        ("missing", None),
+    ]
+
+
 @pytest.mark.parametrize(
     ("share", "requests"),
     [(0.001, 60), (0.01, 200), (0.05, 720), (0.1, 1200), (0.3, 2200), (0.5, 2400), (0.9, 2150)],
