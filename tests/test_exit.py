@@ -252,7 +252,7 @@ def test_a_child_of_multiprocessing_flushes_at_its_end(
         "Process": "p = context.Process(target=work, args=(1,)); p.start(); p.join()",
         "Pool": "with context.Pool(2) as pool:\n"
         "        pool.map(work, [1]); pool.close(); pool.join()",
-        "terminated Pool": "with context.Pool(2, exit_at_sigterm) as pool:\n"
+        "terminated Pool": "with context.Pool(1, exit_at_sigterm) as pool:\n"
         "        pool.map(work, [1])",
         "ProcessPoolExecutor": "with ProcessPoolExecutor(1, mp_context=context) as pool:\n"
         "        list(pool.map(work, [1]))",
