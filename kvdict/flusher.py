@@ -44,13 +44,14 @@ class Flusher:
         self._home = home  # kept open while something is to be sent
         self._transport = home.client.transport
         self.outcomes = Outcomes(buffer, self._transport.clock)
-        self.rounds = Rounds(home, namespace_id, buffer, journal, self.outcomes, self._pass_on)
+        self._flushes: dict[object, int] = {}
+        self.rounds = Rounds(home, namespace_id, buffer, journal, self.outcomes, self._flushes)
         self.start_again()
         renew_in_children(self)
 
     def start_again(self) -> None:
         """Have no thread: at first, and in a forked child."""
-        self._flushes: dict[object, int] = {}
+        self._flushes.clear()
         self._thread: threading.Thread | None = None
         self._waits_for: Literal["a write", "time"] | None = None
 
@@ -134,11 +135,6 @@ class Flusher:
             if is_free:
                 self._flushes[flush] = me
             return is_free
-
-    def _pass_on(self) -> None:
-        """Tell of an answer that came after the flush had given up; else who flushes tells it."""
-        if not self._flushes:
-            self.outcomes.pass_on()
 
     def _flush_up_to(self, target: int, deadline: float) -> None:
         """Make rounds until nothing of it waits, time is over, or only a person can help."""

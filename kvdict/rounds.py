@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from kvdict.buffer import WriteBuffer
@@ -31,7 +31,7 @@ log = logging.getLogger("kvdict")
 class Rounds:
     """Sends what a buffer holds, one round at a time: whoever makes them sees to that.
 
-    `answered` is called by each thread of a request, which may have outlived its round.
+    What an answer brings is told by who flushes; where nobody does any more, by who got it.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class Rounds:
         buffer: WriteBuffer,
         journal: Journal | None,
         outcomes: Outcomes,
-        answered: Callable[[], None],
+        flushes: Collection[object],
     ) -> None:
         client = Client(home.client.transport, home.client.account_id, max_wait=PATIENT)
         self._transport = client.transport
         self._buffer = buffer
         self._journal = journal
         self._outcomes = outcomes
-        self._answered = answered
+        self._flushes = flushes
         self._slots = Slots(home.parallel)
         self._chunker = Chunker()
         self._delivery = Delivery(client, namespace_id, buffer, journal, self._chunker, outcomes)
@@ -117,8 +117,8 @@ class Rounds:
                     self._deliver(token, chunk)
                 finally:
                     self._buffer.notify()
-                    if threading.get_ident() != launcher:
-                        self._answered()
+                    if threading.get_ident() != launcher and not self._flushes:
+                        self._outcomes.pass_on()
 
         try:
             self._flying[token] = chunk  # before its thread says so: it is not to be reclaimed

@@ -383,7 +383,7 @@ def test_finding_the_binary_values_costs_few_requests_whatever_their_share(
 ) -> None:
     chance = random.Random(3)
     values = {key: BINARY if chance.random() < share else b"text" for key in texts(2000)}
-    assert cost(time, values) <= requests
+    assert cost(time, values, width=1) <= requests
 
 
 @pytest.mark.parametrize(("every", "requests"), [(2, 1020), (3, 1040), (10, 500)])
