@@ -557,6 +557,19 @@ class TestFailures:
         assert world.kv.stats()["pending"] == 0
         assert world.kv.client.get_value(world.kv.id, "0").data == b'"newer"'
 
+    def test_what_a_flush_had_no_time_for_is_pending_again(self, make: Any) -> None:
+        """Else the background would not know of it."""
+        world: World = make(max_age=NEVER)
+        world.put_elsewhere("gone", 1)
+        world.kv["k"] = 1
+        del world.kv["gone"]
+        world.adapter.before = lambda method, url: world.pass_time(100)
+        with pytest.raises(kvdict.FlushError, match="'gone'"):
+            world.kv.flush(timeout=50)
+        buffer = world.kv.buffer
+        assert (list(buffer.pending), list(buffer.sealed)) == (["gone"], [])
+        assert buffer.due_in() is not None
+
     @pytest.mark.parametrize("started", [True, False])
     def test_an_interrupted_launch_sends_its_writes_once(
         self, make: Any, started: bool, monkeypatch: pytest.MonkeyPatch
@@ -1090,6 +1103,38 @@ class TestByItself:
 
 
 class TestTheBackground:
+    @pytest.mark.parametrize(
+        ("left", "pause"), [(10, 60), (4, 150), (2, 300), (0, 300), (1200, 0), (None, 0)]
+    )
+    def test_it_spends_half_of_the_allowance_that_is_left(
+        self, make: Any, left: int | None, pause: float
+    ) -> None:
+        """A round takes a request about; the other half is for what else the program asks."""
+        world: World = make(settle=0, key_interval=0)
+        flusher = world.kv._unchecked_backing.flusher
+        world.kv["k"] = 1
+        flusher.flush(10)
+        if left is not None:
+            told = {"Ratelimit": f'"default";r={left};t=300'}
+            world.kv.client.transport.budget.release(told)
+        world.kv["k"] = 2
+        world.pass_time(world.kv.buffer.max_age)
+        due_in = flusher._due_in()
+        assert due_in is not None
+        assert max(0, pause - world.kv.buffer.max_age - 30) <= due_in <= pause
+
+    def test_a_full_buffer_does_not_wait_while_there_is_plenty_of_allowance(
+        self, make: Any
+    ) -> None:
+        world: World = make(settle=0, key_interval=0, max_items=1)
+        flusher = world.kv._unchecked_backing.flusher
+        with world.kv.buffer.lock:  # the background does not come in between
+            flusher.rounds.make()
+            told = {"Ratelimit": '"default";r=1200;t=300'}
+            world.kv.client.transport.budget.release(told)
+            world.kv["k"] = 1
+            assert flusher._due_in() == 0
+
     def test_a_write_is_sent_without_being_asked_for(self) -> None:
         done = threading.Event()
         buffer = WriteBuffer(max_age=0, on_flush=lambda _: done.set())
