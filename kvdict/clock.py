@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 TOLERATED = 2.0
 """Seconds by which the two clocks may differ before anything is corrected."""
@@ -46,8 +47,7 @@ class ServiceClock:
     def __init__(self, wall: Callable[[], float] = steady_wall) -> None:
         self.wall = wall
         self.offset = 0.0
-        self._bounds: deque[tuple[float, float]] = deque(maxlen=RECENT)
-        self._last = ("", 0.0)
+        self._bounds: deque[tuple[float, float]] = deque(maxlen=RECENT - 1)  # beside the new one
 
     def now(self) -> float:
         """Return the service's time."""
@@ -55,15 +55,9 @@ class ServiceClock:
 
     def learn(self, date: str | None, sent: float, received: float) -> None:
         """Take in the `Date` of an answer to a request of that time by our own clock."""
-        if not date:
+        moment = _epoch(date) if date else None
+        if moment is None:
             return
-        last = self._last
-        if date != last[0]:
-            moment = _epoch(date)
-            if moment is None:
-                return
-            last = self._last = (date, moment)
-        moment = last[1]
         bounds = moment - received, moment + 1 - sent
         low, high = self._intersect(bounds)
         if low > high:
@@ -78,6 +72,7 @@ class ServiceClock:
         return max(low for low, _ in known), min(high for _, high in known)
 
 
+@lru_cache(maxsize=8)  # the answers of a second tell the same one
 def _epoch(date: str) -> float | None:
     """Return the epoch seconds of an HTTP date, None for one that is none."""
     try:

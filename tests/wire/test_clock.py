@@ -97,6 +97,42 @@ def test_more_answers_tell_it_better() -> None:
     assert pair.error < 0.1
 
 
+def test_answers_that_only_just_agree_tell_it_exactly() -> None:
+    clock = ServiceClock(lambda: EPOCH)
+    for ahead in (3600, 3601):
+        clock.learn(formatdate(EPOCH + ahead, usegmt=True), EPOCH, EPOCH)
+    assert clock.offset == 3601
+
+
+def test_only_the_last_sixteen_answers_tell_it() -> None:
+    clock = ServiceClock(lambda: EPOCH)
+    date = formatdate(EPOCH + 3600, usegmt=True)
+    clock.learn(date, EPOCH, EPOCH)
+    for _ in range(15):
+        clock.learn(date, EPOCH - 10, EPOCH)
+        assert clock.offset == 3600.5
+    clock.learn(date, EPOCH - 10, EPOCH)
+    assert clock.offset == 3605.5
+
+
+@pytest.mark.parametrize(("ahead", "offset"), [(2, 0), (3, 3.5), (-3, 0), (-4, -3.5)])
+def test_a_clock_that_may_be_within_two_seconds_is_left_alone(ahead: int, offset: float) -> None:
+    clock = ServiceClock(lambda: EPOCH)
+    clock.learn(formatdate(EPOCH + ahead, usegmt=True), EPOCH, EPOCH)
+    assert clock.offset == offset
+
+
+def test_a_clock_that_is_set_anew_is_learnt_from_the_answers_since() -> None:
+    pair = Pair(3600)
+    for _ in range(RECENT):
+        pair.ask()
+    pair.ahead = 7200.4
+    for _ in range(RECENT // 2):
+        pair.ask(0.01, 0.01)
+        pair.time += 0.73
+    assert pair.error < 0.15
+
+
 def test_a_clock_that_is_set_right_is_believed_at_once() -> None:
     pair = Pair(3600)
     for _ in range(RECENT):
@@ -146,6 +182,12 @@ def test_a_date_is_read_as_utc_wherever_we_are(zone: str, monkeypatch: pytest.Mo
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_a_date_of_another_zone_is_understood() -> None:
+    clock = ServiceClock(lambda: EPOCH)
+    clock.learn(formatdate(EPOCH + 9 * 3600, usegmt=True).replace("GMT", "+0900"), EPOCH, EPOCH)
+    assert clock.offset == 0
 
 
 def test_the_same_date_again_is_another_bound() -> None:
