@@ -48,7 +48,7 @@ class RateBudget:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._per_second = per_second
+        self._per_second = per_second or 0
         self._clock = clock
         self._sleep = sleep
         self._renew()
@@ -57,7 +57,7 @@ class RateBudget:
         self._reset_at = -math.inf
         self._blocked_until = -math.inf
         self._metered = True
-        self._starts: deque[float] = deque(maxlen=per_second or 1)
+        self._starts: deque[float] = deque(maxlen=self._per_second)
 
     @property
     def limit(self) -> int | None:
@@ -129,7 +129,7 @@ class RateBudget:
         """Send nothing for so long: the service answered 429."""
         with self._lock:
             self._blocked_until = max(self._blocked_until, self._clock() + seconds)
-            self._reset_at = self._blocked_until
+            self._left, self._reset_at = 0, self._blocked_until
 
     def start_again(self) -> None:
         """Forget what is under way: in a forked child, where nobody will tell how that ended."""
@@ -168,7 +168,7 @@ class RateBudget:
         return any(thread is not me for thread in self._flying.values())
 
     def _pace(self, now: float) -> float:
-        if self._per_second is None or len(self._starts) < self._per_second:
+        if not self._starts or len(self._starts) < self._per_second:
             return 0
         return max(0.0, self._starts[0] + 1 - now)
 
