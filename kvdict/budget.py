@@ -151,7 +151,7 @@ class RateBudget:
             return self._pace(now)
         if self._limit is None or now >= self._reset_at:
             return None if self._others_in_flight() else self._pace(now)
-        if self._left - self.in_flight > math.floor(self._limit * KEPT_BACK):
+        if self._left - self.in_flight > self._limit * KEPT_BACK:
             return self._pace(now)
         return None if self._others_in_flight() else self._reset_at - now
 
@@ -219,7 +219,7 @@ shared_budgets = SharedBudgets()
 
 def _identity(token: object) -> object:
     """Tell tokens apart; a callable may have no hash, and must not be kept alive by the table."""
-    if token is None or isinstance(token, str):
+    if isinstance(token, str):
         return token
     return id(getattr(token, "__self__", token)), getattr(token, "__name__", "")
 
