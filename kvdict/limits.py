@@ -36,8 +36,6 @@ def key_problem(key: str) -> str | None:
     """Say which rule the key breaks, or None if the service would take it."""
     if key in ILLEGAL_KEYS:
         return "a key must not be empty, '.' or '..'"
-    if key.isascii() and len(key) <= MAX_KEY_BYTES:
-        return None
     try:
         size = len(key.encode())
     except UnicodeEncodeError:

@@ -29,6 +29,13 @@ def refused(call: Callable[[], object], words: str) -> None:
         call()
 
 
+def said(call: Callable[[], object]) -> str:
+    """Return all that is said of a call that is refused."""
+    with pytest.raises(kvdict.LimitError) as told:
+        call()
+    return str(told.value)
+
+
 def test_the_numbers_are_those_of_cloudflare() -> None:
     assert limits.MAX_KEY_BYTES == 512
     assert limits.MAX_VALUE_BYTES == 26_214_400
@@ -104,6 +111,75 @@ def test_metadata_of_1024_bytes_is_taken_however_few_characters_they_are(world: 
             lambda: world.kv.put("k", 1, metadata=metadata),  # noqa: B023 - called at once
             "'k': the metadata has 1025 bytes of JSON, the limit is 1024; put the rest into",
         )
+
+
+LOOP: list[Any] = []
+LOOP.append(LOOP)
+DEEP: Any = None
+for _ in range(100_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({1, 2}, "Object of type set is not JSON serializable"),
+        (float("nan"), "Out of range float values are not JSON compliant"),
+        (LOOP, "Circular reference detected"),
+        ("\ud800", "'utf-8' codec can't encode"),
+        (DEEP, "maximum recursion depth exceeded"),
+    ],
+    ids=["set", "nan", "loop", "surrogate", "deep"],
+)
+def test_metadata_that_is_no_json_is_refused_with_the_reason(
+    world: World, metadata: Any, words: str
+) -> None:
+    with pytest.raises(kvdict.LimitError) as told:
+        world.kv.put("k", 1, metadata=metadata)
+    assert str(told.value).startswith(f"key 'k': the metadata is not JSON: {words}")
+    assert isinstance(told.value.__cause__, TypeError | ValueError | RecursionError)
+
+
+def test_a_long_key_is_told_by_its_beginning_whatever_is_wrong(world: World) -> None:
+    key = "k" * 100
+    named = f"key {'k' * 80!r}... (100 characters): "
+    for data, metadata in ((1, object()), (1, "x" * 2000), ("x" * 26_214_400, None)):
+        assert said(lambda: world.kv.put(key, data, metadata=metadata)).startswith(named)  # noqa: B023 - called at once
+
+
+def test_a_value_of_25_mib_is_taken_and_one_byte_more_is_refused(world: World) -> None:
+    kv = world.kv.using("bytes")
+    kv["k"] = bytes(26_214_400)
+    assert len(kv["k"]) == 26_214_400
+    assert said(lambda: kv.put("k", bytes(26_214_401))) == (
+        "key 'k': the value has 26214401 bytes, the limit is 26214400 (25 MiB); split it over"
+        " several keys"
+    )
+
+
+@pytest.mark.parametrize("key", ["", ".", ".."])
+def test_a_key_that_no_url_can_name_is_refused(world: World, key: str) -> None:
+    assert said(lambda: world.kv.put(key, 1)) == (
+        f"key {key!r}: a key must not be empty, '.' or '..'"
+    )
+
+
+def test_a_key_that_is_no_text_is_a_type_error(world: World) -> None:
+    number: Any = 5
+    with pytest.raises(TypeError, match="^keys are str, not int: 5$"):
+        world.kv[number] = 1
+
+
+def test_a_moment_may_be_a_datetime_that_says_its_time_zone(world: World) -> None:
+    east = datetime.timezone(datetime.timedelta(hours=9))
+    moment = datetime.datetime.fromtimestamp(world.time + 90, east)
+    world.kv.put("k", 1, expiration=moment)
+    assert world.kv.entry("k").expiration == world.time + 90
+    plain = moment.replace(tzinfo=None)
+    assert said(lambda: world.kv.put("k", 1, expiration=plain)) == (
+        f"key 'k': the expiration {plain} has no time zone; say which, for example"
+        " datetime.now(timezone.utc) + timedelta(hours=1)"
+    )
 
 
 def test_a_key_of_512_bytes_is_taken_however_few_characters_they_are(world: World) -> None:
