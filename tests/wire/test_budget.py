@@ -26,7 +26,19 @@ from kvdict.emulator import Emulator, Knobs, Store, serve
 from kvdict.errors import RateLimitError, TransportError
 from kvdict.transport import Request, Transport
 
-from .support import ACCOUNT, BASE, NS, ROOT, TOKEN, Time, refused, running, transport_on
+from .support import (
+    ACCOUNT,
+    BASE,
+    NS,
+    ROOT,
+    TOKEN,
+    Reply,
+    Service,
+    Time,
+    refused,
+    running,
+    transport_on,
+)
 
 R = TypeVar("R")
 URL = f"{BASE}/x"
@@ -376,6 +388,13 @@ def test_a_service_that_tells_nothing_is_not_metered(budget: RateBudget, time: T
     assert (budget.limit, budget.remaining) == (1200, 1101 - MOST_IN_FLIGHT)
     budget.release(told(60, 300))
     assert elsewhere(lambda: budget.acquire(0)) == 0
+
+
+def test_a_local_home_has_no_allowance_whatever_its_answers_tell(time: Time) -> None:
+    sending = transport_on(time, adapter=Service(Reply(200, b"v", told(3, 300))))
+    for _ in range(5):
+        sending.send(ASK)
+    assert sending.budget.limit is None
 
 
 def test_an_answer_without_headers_does_not_end_the_metering(budget: RateBudget) -> None:

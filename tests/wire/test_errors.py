@@ -110,7 +110,7 @@ ROWS: list[tuple[int, int, type[APIError]]] = [
     (401, 10000, AuthError),
     (403, 10000, AuthError),
     (403, 9109, AuthError),
-    (400, 9103, AuthError),
+    *[(400, code, AuthError) for code in (9103, 9109, 10000, 10031, 10037)],
     (401, 10001, AuthError),
     (405, 10000, AuthError),
     (400, 7003, APIError),
@@ -193,8 +193,8 @@ def test_a_missing_namespace_says_where_to_look(time: Time) -> None:
 
 
 def test_a_url_that_leads_nowhere_says_where_to_look(time: Time) -> None:
-    for status in (400, 404):
-        assert "ends in /client/v4" in str(refusal(time, refused(status, 7003)))
+    for status, code in ((400, 7000), (400, 7003), (404, 7003)):
+        assert "ends in /client/v4" in str(refusal(time, refused(status, code)))
 
 
 def test_all_errors_of_an_answer_are_told(time: Time) -> None:

@@ -217,6 +217,17 @@ def test_max_wait_bounds_all_tries_and_the_last_error_is_raised(
     assert (len(service.seen) == 1) == (max_wait == 0)
 
 
+def test_who_says_nothing_waits_five_minutes() -> None:
+    assert Transport(BASE).max_wait == 300
+
+
+def test_a_client_s_own_max_wait_comes_before_the_transport_s(time: Time) -> None:
+    sending = transport_on(time, adapter=Service(refused(503)), max_wait=300)
+    with pytest.raises(ServerError):
+        Client(sending, ACCOUNT, max_wait=1.75).delete_value(NS, "k")
+    assert time.slept == [0.25, 0.5, 1.0]
+
+
 def test_the_last_try_may_be_made_at_the_very_end(time: Time) -> None:
     service = Service(refused(503))
     with pytest.raises(ServerError):
@@ -278,6 +289,23 @@ def test_a_local_home_has_no_allowance_to_wait_for(time: Time) -> None:
     assert 15 < sum(time.slept) <= 30
 
 
+@pytest.mark.parametrize(
+    ("reply", "idempotent"),
+    [(refused(429, 10048), True), (refused(429, 971, headers={"Retry-After": "5"}), False)],
+    ids=["quota", "creation"],
+)
+def test_an_allowance_that_may_be_waited_for_is_no_reason_to_ask_again(
+    time: Time, reply: Reply, idempotent: bool
+) -> None:
+    service = Service(reply)
+    sending = transport_on(time, adapter=service, max_wait=30)
+    sending.allowance_wait = 450.0
+    sending.metered = True
+    with pytest.raises(RateLimitError):
+        sending.send(Request("POST", "/x", idempotent=idempotent))
+    assert len(service.seen) == 1
+
+
 class Timed(Service):
     """Remembers how long it may take to connect, and to answer."""
 
@@ -319,9 +347,10 @@ def test_the_time_that_attempts_take_counts_too(time: Time) -> None:
 
 
 def test_an_infinite_max_wait_is_one(time: Time) -> None:
-    service = Service(*[refused(503)] * 50, ok())
+    service = Service(*[refused(503)] * 1100, ok())
     client_on(time, adapter=service, max_wait=float("inf")).delete_value(NS, "k")
-    assert len(service.seen) == 51
+    assert len(service.seen) == 1101
+    assert time.slept[-1] == LAST_BACKOFF / 2
 
 
 @pytest.mark.parametrize(
