@@ -213,6 +213,23 @@ def test_all_errors_of_an_answer_are_told(time: Time) -> None:
     assert error.errors == ((7003, "Could not route"), (7000, "No route"), (0, "no message"))
 
 
+def test_ten_errors_are_told_in_500_characters_each_with_codes_of_six_digits(time: Time) -> None:
+    told = [
+        (999_999, "a" * 500),
+        (-999_999, "b" * 501),
+        (1_000_000, "é\n"),
+        (-1_000_000, "c\u2028"),
+    ]
+    told += [(number, "d") for number in range(7)]
+    errors = [{"code": code, "message": text} for code, text in told]
+    error = refusal(time, Reply(400, json.dumps({"success": False, "errors": errors}).encode()))
+    assert isinstance(error, APIError)
+    assert error.errors == (
+        (999_999, "a" * 500), (-999_999, "b" * 500 + "..."), (0, "é\\n"), (0, "c\\u2028"),
+        *[(number, "d") for number in range(6)],
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("text", ["", "-5", "soon", "1e3", "²", "9" * 5000, "Mon, 99 Foo",
                                   "Mon, 01 Jan 99999999999 00:00:00 GMT"])  # fmt: skip
 def test_a_retry_after_that_cannot_be_read_is_none_or_a_day(time: Time, text: str) -> None:
@@ -893,6 +910,8 @@ def test_an_answer_is_a_value_that_tells_itself() -> None:
     answer = Answer("GET", "/p", 200, {}, envelope({"a": 1}))
     assert answer.refusal() is None
     assert answer.envelope()["result"] == {"a": 1}
+    secret = Answer("GET", "/p", 200, {}, b"body", "hush")
+    assert repr(secret) == "Answer(method='GET', path='/p', status=200, headers={})"
 
 
 def test_a_request_that_was_not_sent_for_want_of_allowance_is_a_rate_limit_error(
