@@ -306,6 +306,13 @@ def test_an_allowance_that_may_be_waited_for_is_no_reason_to_ask_again(
     assert len(service.seen) == 1
 
 
+def test_work_of_several_requests_has_max_wait_as_a_whole(time: Time) -> None:
+    sending = transport_on(time, max_wait=1.75)
+    until = sending.deadline()
+    assert [sending.back_off(attempt, until) for attempt in range(4)] == [True] * 3 + [False]
+    assert time.slept == [0.25, 0.5, 1.0]
+
+
 class Timed(Service):
     """Remembers how long it may take to connect, and to answer."""
 
@@ -653,6 +660,13 @@ def test_a_service_that_is_silent_for_long_is_not_asked_for_less(time: Time) -> 
     sending.send(Request("GET", "/x"))
     time.now += 31
     assert ask()
+
+
+def test_a_service_that_says_it_is_too_much_is_asked_for_less(time: Time) -> None:
+    sending = transport_on(time, adapter=Service(refused(413)), max_wait=0)
+    with pytest.raises(APIError) as caught:
+        sending.send(Request("GET", "/x"))
+    assert sending.is_too_much(caught.value)
 
 
 def test_a_connection_that_no_host_took_is_no_timeout(time: Time) -> None:
