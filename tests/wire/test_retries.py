@@ -698,7 +698,7 @@ def test_connections_are_kept_alive(time: Time) -> None:
 
 
 def test_64_requests_side_by_side_keep_their_connections(time: Time) -> None:
-    together = threading.Barrier(64)
+    together, apart = threading.Barrier(64), threading.Barrier(64)
 
     def behave(connection: Connection) -> None:
         while seen := connection.read():
@@ -713,6 +713,7 @@ def test_64_requests_side_by_side_keep_their_connections(time: Time) -> None:
         def ask() -> None:
             for _ in range(2):
                 client.get_value(NS, "k")
+                apart.wait(20)  # all connections rest at once
 
         with running(*[ask] * 64):
             pass
