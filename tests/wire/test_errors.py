@@ -664,6 +664,11 @@ def test_a_dead_server_shows_one_cause_above_our_sentence(time: Time) -> None:
     assert_no_token(error)
 
 
+def test_where_no_network_is_between_nobody_is_sent_to_look_at_it(time: Time) -> None:
+    error = refusal(time, OSError(5, "Input/output error"))
+    assert str(error) == f"DELETE {KEY_PATH}: [Errno 5] Input/output error"
+
+
 def test_an_exception_of_a_strange_make_is_translated_too(time: Time) -> None:
     class StrangeError(Exception):
         @property
