@@ -124,7 +124,6 @@ def _decoded(response: requests.Response) -> Iterator[bytes]:
                 unpacked = zlib.decompressobj(ANY_HEADER)
             yield unpacked.decompress(piece, CHUNK)
             piece = unpacked.unconsumed_tail or unpacked.unused_data
-    yield unpacked.flush()
     if not unpacked.eof:
         raise ConnectionError("the answer breaks off inside its compression")
 

@@ -250,6 +250,14 @@ def test_a_retry_after_is_told_in_seconds(time: Time) -> None:
         assert error.retry_after == seconds
 
 
+@pytest.mark.parametrize("date", ["", "soon", "Tue, 24 Nov 2026 10:00:00 -0000"])
+def test_a_retry_after_that_cannot_be_held_against_a_date_is_none(time: Time, date: str) -> None:
+    headers = {"Retry-After": "Tue, 24 Nov 2026 10:01:00 GMT", "Date": date}
+    error = refusal(time, refused(429, 971, headers=headers))
+    assert isinstance(error, RateLimitError)
+    assert error.retry_after is None
+
+
 DEEP = b"[" * 200_000 + b"]" * 200_000
 NO_ENVELOPES = [
     b"", b" ", b"<html>nginx</html>", b"\x1f\x8b", b"null", b"[]", b"5", b'"x"', b"{}", b"{",
@@ -365,6 +373,18 @@ def test_a_redirect_is_an_error_and_the_token_goes_nowhere(time: Time, status: i
             client.transport.close()
             assert len(server.requests) == 3
         assert elsewhere.connections == []
+
+
+@pytest.mark.parametrize(("status", "redirects"), [(199, False), (300, True), (399, True),
+                                                   (400, False)])  # fmt: skip
+def test_the_three_hundreds_are_redirects(time: Time, status: int, redirects: bool) -> None:
+    assert ("redirect" in str(refusal(time, Reply(status)))) == redirects
+
+
+def test_the_two_hundreds_are_successes(time: Time) -> None:
+    for status in (200, 299):
+        client = client_on(time, adapter=Service(Reply(status, b"v")))
+        assert client.get_value(NS, "k").data == b"v"
 
 
 def test_a_status_below_200_is_an_error(time: Time) -> None:
@@ -510,6 +530,13 @@ def test_an_oversized_answer_is_not_read_to_its_end(time: Time) -> None:
     assert isinstance(error, TransportError)
     assert not error.transient
     assert "more than 32000000 bytes" in str(error)
+
+
+def test_an_answer_may_have_as_many_bytes_as_its_request_says(time: Time) -> None:
+    sending = transport_on(time, adapter=Service(Reply(200, b"12345")))
+    assert sending.send(Request("GET", "/x", most=5)).data == b"12345"
+    error = raised(lambda: sending.send(Request("GET", "/x", most=4)), TransportError)
+    assert "more than 4 bytes" in str(error)
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 1_000_000])
@@ -664,9 +691,26 @@ def test_a_dead_server_shows_one_cause_above_our_sentence(time: Time) -> None:
     assert_no_token(error)
 
 
+@pytest.mark.parametrize("link", ["__cause__", "__context__"])
+def test_a_timeout_is_one_however_it_is_wrapped(time: Time, link: str) -> None:
+    error = requests.ConnectionError("lost")
+    setattr(error, link, TimeoutError("for too long"))
+    told = refusal(time, error)
+    assert isinstance(told, TransportError)
+    assert told.timed_out
+    assert str(told) == f"DELETE {KEY_PATH}: for too long"
+
+
 def test_where_no_network_is_between_nobody_is_sent_to_look_at_it(time: Time) -> None:
     error = refusal(time, OSError(5, "Input/output error"))
     assert str(error) == f"DELETE {KEY_PATH}: [Errno 5] Input/output error"
+
+
+def test_an_exception_that_nobody_foresaw_is_told_in_its_own_words(time: Time) -> None:
+    error = RuntimeError("outer")
+    error.__cause__ = ValueError("inner")
+    assert str(refusal(time, error)) == f"DELETE {KEY_PATH}: outer"
+    assert str(refusal(time, RuntimeError())) == f"DELETE {KEY_PATH}: RuntimeError"
 
 
 def test_an_exception_of_a_strange_make_is_translated_too(time: Time) -> None:
@@ -905,6 +949,16 @@ def test_an_adapter_whose_body_is_any_file_is_read(time: Time) -> None:
 
     client = client_on(time, adapter=Plain(ok()))
     assert client.get_value(NS, "k").data == b"from a file"
+
+
+def test_an_adapter_s_answer_may_have_no_body_at_all(time: Time) -> None:
+    class Bare(Service):
+        def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> Any:
+            response = super().send(request)
+            response.raw = urllib3.HTTPResponse()
+            return response
+
+    assert client_on(time, adapter=Bare(ok())).get_value(NS, "k").data == b""
 
 
 def test_an_incomplete_read_of_http_client_is_translated(time: Time) -> None:
