@@ -166,7 +166,7 @@ def test_each_refusal_becomes_its_error(
     assert error.code == (code or None)
     assert (error.method, error.path, error.ray) == ("PUT", KEY_PATH, "8f1-AMS")
     assert error.retry_after is None
-    assert "some words" in str(error)
+    assert (f": {status}: get: 'some words' (code {code})" if code else "some words") in str(error)
     assert KEY_PATH in str(error)
     assert (kind is AuthError) == ("Workers KV Storage: Edit" in str(error))
     assert isinstance(error, PermissionError) == (kind is AuthError)
