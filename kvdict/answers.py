@@ -195,9 +195,8 @@ def _errors(envelope: Mapping[str, Any]) -> list[tuple[int, str]]:
 
 def printable(text: str) -> str:
     """Return the text as a line of a log or a terminal can bear it, shortened."""
-    shown = text[:LONGEST_TEXT]
-    if not shown.isprintable():
-        shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in shown)
+    cut = text[:LONGEST_TEXT]
+    shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in cut)
     return shown if len(text) <= LONGEST_TEXT else f"{shown}..."
 
 

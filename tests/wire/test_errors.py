@@ -347,11 +347,29 @@ def test_a_404_of_a_proxy_is_no_missing_key(time: Time, body: bytes) -> None:
     assert error.code is None
 
 
-def test_a_plain_404_without_a_key_in_the_path_is_no_missing_key(time: Time) -> None:
-    client = client_on(time, adapter=Service(Reply(404, b"{}")))
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"message":"not found"}'])
+def test_a_plain_404_without_a_key_in_the_path_is_no_missing_key(time: Time, body: bytes) -> None:
+    client = client_on(time, adapter=Service(Reply(404, body)))
     error = raised(lambda: client.list_keys(NS), NotFoundError)
     assert isinstance(error, NotFoundError)
     assert error.code is None
+
+
+@pytest.mark.parametrize("token", [TOKEN, None])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "an empty body"),
+        (b"<html>\n", "'<html>\\n'"),
+        ("𝄞".encode() * 200, repr("𝄞" * 120)),
+        (refused(500, 10001, "no luck").body, "no luck (code 10001)"),
+    ],
+)
+def test_what_a_service_says_is_repeated_in_short(
+    time: Time, token: str | None, body: bytes, words: str
+) -> None:
+    error = refusal(time, Reply(500, body), token=token)
+    assert str(error) == f"DELETE {KEY_PATH}: 500: {words}"
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
