@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import random
 import sys
-import threading
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
@@ -52,7 +52,7 @@ class Held:
 class Recent(LRUCache[str, Held]):
     """What was read last; counts what had to leave for others."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: float) -> None:
         super().__init__(max_bytes, getsizeof=attrgetter("size"))
         self.evictions = 0
 
@@ -61,15 +61,20 @@ class Recent(LRUCache[str, Held]):
         self.evictions += 1
         return super().popitem()
 
+    def clear(self) -> None:
+        """Let go of all, which is no eviction: cachetools before 8 pops them one by one."""
+        for key in list(self):
+            del self[key]
+
     def glance(self, key: str) -> Held | None:
         """Look without taking it for a read."""
         return Cache.__getitem__(self, key) if key in self else None
 
     def copy(self) -> Recent:
         """Return another with the same entries, in the order in which they came."""
-        copy = Recent(int(self.maxsize))
+        copy = Recent(self.maxsize)
         copy.evictions = self.evictions
-        for key in list(self):
+        for key in self:
             copy[key] = Cache.__getitem__(self, key)
         return copy
 
@@ -112,7 +117,6 @@ class ReadCache:
         self._chance = chance
         self._buffer: WriteBuffer | None = None
         self._clock = ServiceClock()
-        self._own_lock = threading.RLock()
         self._held = Recent(self.max_bytes)
         self._tickets: dict[str, list[object]] = {}
         self.hits = self.negative_hits = self.misses = self.stale = 0
@@ -239,8 +243,6 @@ class ReadCache:
 
     def listed(self, keys: Iterable[Key]) -> None:
         """Take in a listing, which may lag: it ends entries sooner, and known misses."""
-        if not self._held:
-            return
         with self._lock:
             for key in keys:
                 held = self._held.glance(key.name)
@@ -253,7 +255,6 @@ class ReadCache:
 
     def start_again(self) -> None:
         """Forget the reads that were under way: in a forked child, where they are not."""
-        self._own_lock = threading.RLock()
         self._tickets = {}
         self._held = self._held.copy()  # a thread that the child lacks may have been changing it
 
@@ -261,8 +262,8 @@ class ReadCache:
         self._held.pop(key, None)
 
     @property
-    def _lock(self) -> threading.RLock:
-        return self._own_lock if self._buffer is None else self._buffer.lock
+    def _lock(self) -> AbstractContextManager[object]:
+        return nullcontext() if self._buffer is None else self._buffer.lock
 
 
 def _size_of(metadata: Any) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cachetools import Cache
 
 import kvdict
 from kvdict import Entry, ReadCache, WriteBuffer, transfer
@@ -1027,8 +1028,8 @@ class TestByItself:
         cache = alone(ttl=60)
         cache.store("k", Entry(b"v", 1030))
         cache.store("miss", None)
-        cache.listed([kvdict.Key("unknown", 1010)])
-        cache.listed([kvdict.Key("k"), kvdict.Key("k", 1040), kvdict.Key("miss")])
+        keys = [kvdict.Key("unknown", 1010), kvdict.Key("k"), kvdict.Key("k", 1040)]
+        cache.listed([*keys, kvdict.Key("miss")])
         assert cache.look("miss") is None
         cache.listed([kvdict.Key("k", 1020), kvdict.Key("k", 1025)])
         now[0] = 1019.5
@@ -1097,6 +1098,38 @@ class TestByItself:
         tiny = alone(max_bytes=1, ttl=0, miss_ttl=0, stale_if_error=0, stale_while_revalidate=0)
         tiny.store("a", Entry(b"v"))
         assert len(tiny) == 0
+
+    def test_to_clear_it_is_no_eviction(self, alone: Any) -> None:
+        cache = alone()
+        for key in "abc":
+            cache.store(key, Entry(b"v"))
+        cache.clear()
+        cache.clear()
+        assert set(cache.stats().values()) == {0}
+
+    def test_one_that_belongs_to_nobody_yet_can_be_cleared_and_goes_by_our_own_clock(self) -> None:
+        cache = ReadCache()
+        cache.store("k", Entry(b"v"))
+        cache.store("over", Entry(b"v", 1))
+        assert cache.peek("over") is None
+        cache.clear()
+        assert len(cache) == 0
+
+    def test_a_listing_is_taken_in_while_nobody_else_changes_what_is_held(self, now: Any) -> None:
+        cache, buffer = ReadCache(), WriteBuffer()
+        cache.attach(buffer, ServiceClock(lambda: now[0]))
+        seen: list[bool] = []
+
+        def keys() -> Iterator[kvdict.Key]:
+            other = threading.Thread(
+                target=lambda: seen.append(buffer.lock.acquire(blocking=False))
+            )
+            other.start()
+            other.join()
+            yield kvdict.Key("k")
+
+        cache.listed(keys())
+        assert seen == [False]
 
     def test_its_statistics_begin_at_nothing(self, alone: Any) -> None:
         assert set(alone().stats().values()) == {0}
@@ -1263,18 +1296,20 @@ def test_after_a_fork_entries_stay_and_reads_under_way_are_forgotten() -> None:
     cache = ReadCache()
     cache.store("k", Entry(b"1"))
     cache.leave_ticket("k", object())
-    held = threading.Event()
-    thread = threading.Thread(target=_hold, args=(cache._own_lock, held), daemon=True)
-    thread.start()
-    assert held.wait(20)
     cache.start_again()
     assert cache.peek("k")
     assert cache.tickets("k") == []
 
 
-def _hold(lock: Any, held: threading.Event) -> None:
-    lock.acquire()
-    held.set()
+def test_after_a_fork_what_a_thread_of_the_parent_was_changing_is_sound() -> None:
+    cache = ReadCache(max_items=1)
+    cache.store("half gone", Entry(b"1"))
+    Cache.__delitem__(cache._held, "half gone")  # its place in the order of use is still there
+    cache.start_again()
+    cache.store("older", Entry(b"2"))
+    cache.store("newer", Entry(b"3"))
+    assert cache.peek("older") is None
+    assert cache.peek("newer")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
