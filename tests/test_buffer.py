@@ -1005,7 +1005,7 @@ class TestByItself:
     def test_what_settled_leaves_when_it_takes_too_many_bytes_the_oldest_first(
         self, alone: Any
     ) -> None:
-        buffer = alone(settle=100, settle_bytes=1150)  # 450 each beside the change's own 125
+        buffer = alone(settle=100, settle_bytes=1050)  # 400 each beside the change's own 125
         for key in "abc":
             buffer.add(key, Write(key, b"x" * 64))
             (change,) = buffer.seal(everything=True)
@@ -1032,6 +1032,7 @@ class TestByItself:
         buffer.add("k", None)
         buffer.accepted(buffer.seal(everything=True))
         assert len(buffer) == 0
+        assert buffer.settled_early == 0
 
     def test_one_that_is_kept_longer_does_not_keep_others_behind_it(
         self, alone: Any, now: list[float]
