@@ -130,7 +130,7 @@ class Delivery:
         self._forget(accepted)
         again = [parcel for parcel in part if parcel.key in unsuccessful]
         if again:
-            self._back(again, NotStoredError(f"{len(again)} writes did not reach all storage"))
+            self._back(again, NotStoredError(f"{how_many(len(again))} not stored everywhere"))
         self._outcomes.stored(len(accepted), all_of_them=not again)
 
     def _refused(self, change: Change, error: Exception) -> None:
