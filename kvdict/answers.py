@@ -209,7 +209,7 @@ def may_pass(error: KVError) -> bool:
     return isinstance(error, APIError) and (error.status in {408, 429} or error.status >= 500)
 
 
-def too_much(error: KVError) -> bool:
+def too_much(error: Exception) -> bool:
     """Tell whether less in one request may help: 413, 524, a timeout."""
     if isinstance(error, TransportError):
         return error.timed_out

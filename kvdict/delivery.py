@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,8 @@ from kvdict.changes import Change
 from kvdict.chunks import Chunker, Deletion
 from kvdict.client import Client
 from kvdict.clock import ServiceClock
-from kvdict.errors import APIError, JournalError, KVError, ServerError, TransportError
+from kvdict.errors import APIError, JournalError, ServerError, TransportError
 from kvdict.limits import MIN_TTL
-from kvdict.models import BulkResult
 from kvdict.outcomes import Outcomes
 from kvdict.phrases import how_many
 from kvdict.writes import PackedWrite
@@ -91,10 +90,10 @@ class Delivery:
         while rest:
             part = rest.pop()
             try:
-                result = self._request(part)
+                not_stored = set(self._request(part))
             except Exception as error:  # noqa: BLE001 - a token callable's own errors come here too
                 unknown = unknown or is_of_unknown_outcome(error)
-                if isinstance(error, KVError) and too_much(error) and len(part) > 1:
+                if too_much(error) and len(part) > 1:
                     rest += self._chunker.halve(part)
                 elif is_about_a_pair(error) and len(part) == 1:
                     self._refused(part[0].change, error)
@@ -105,30 +104,30 @@ class Delivery:
                     self._back([parcel for piece in (part, *rest) for parcel in piece], error)
                     return
             else:
-                self._accept(part, result, GIVEN_UP if unknown else 0.0)
+                self._accept(part, not_stored, GIVEN_UP if unknown else 0.0)
 
-    def _request(self, part: Sequence[Parcel]) -> BulkResult:
+    def _request(self, part: Sequence[Parcel]) -> Iterable[str]:
+        """Send it; return the keys of those that could not be stored everywhere."""
         self._outcomes.requested()
         client, namespace = self._client, self._namespace_id
         if part[0].is_deletion:
             if len(part) == 1:
                 client.delete_value(namespace, part[0].key, retry_lost=False)
-                return BulkResult(1)
+                return ()
             keys = [parcel.key for parcel in part]
-            return client.bulk_delete(namespace, keys, retry_lost=False)
+            return client.bulk_delete(namespace, keys, retry_lost=False).unsuccessful_keys
         writes = [parcel.item for parcel in part if isinstance(parcel.item, PackedWrite)]
         if len(writes) == 1:
             client.put_value(namespace, writes[0].write, retry_lost=False)
-            return BulkResult(1)
-        return client.bulk_put(namespace, writes, retry_lost=False)
+            return ()
+        return client.bulk_put(namespace, writes, retry_lost=False).unsuccessful_keys
 
-    def _accept(self, part: Sequence[Parcel], result: BulkResult, hold_for: float) -> None:
+    def _accept(self, part: Sequence[Parcel], not_stored: set[str], hold_for: float) -> None:
         clock = self._client.transport.clock
-        unsuccessful = set(result.unsuccessful_keys)
-        accepted = [parcel.change for parcel in part if parcel.key not in unsuccessful]
+        accepted = [parcel.change for parcel in part if parcel.key not in not_stored]
         self._buffer.accepted(accepted, partial(lives_on, clock), hold_for)
         self._forget(accepted)
-        again = [parcel for parcel in part if parcel.key in unsuccessful]
+        again = [parcel for parcel in part if parcel.key in not_stored]
         if again:
             self._back(again, NotStoredError(f"{how_many(len(again))} not stored everywhere"))
         self._outcomes.stored(len(accepted), all_of_them=not again)

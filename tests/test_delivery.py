@@ -11,7 +11,7 @@ from requests import PreparedRequest, ReadTimeout, Response
 
 import kvdict
 from kvdict.emulator.knobs import Fault
-from tests.wire.support import refused, response_of
+from tests.wire.support import Reply, refused, response_of
 from tests.world import World
 
 NEVER = 1e9
@@ -61,6 +61,16 @@ def meet(world: World, *errors: BaseException | None) -> list[str]:
     return asked
 
 
+def refuse(monkeypatch: pytest.MonkeyPatch, world: World, *refusals: Reply) -> None:
+    """Let the next requests be answered so."""
+    left, usual = list(refusals), world.adapter.send
+
+    def answer(request: PreparedRequest, *args: Any, **options: Any) -> Response:
+        return response_of(left.pop(0), request) if left else usual(request, *args, **options)
+
+    monkeypatch.setattr(world.adapter, "send", answer)
+
+
 def outcomes(world: World) -> Any:
     return world.kv._unchecked_backing.flusher.outcomes
 
@@ -104,6 +114,18 @@ def test_after_a_lost_answer_another_write_of_each_key_waits_though_its_half_was
     assert world.kv.buffer.held_for() == 120
     world.pass_time(120)
     assert send(world) == ["PUT bulk"]
+
+
+@pytest.mark.parametrize(("first", "held"), [(524, 120), (413, 0)])
+def test_a_loss_is_remembered_for_the_parts_of_a_part(
+    make: Any, monkeypatch: pytest.MonkeyPatch, first: int, held: float
+) -> None:
+    world = make()
+    world.kv.update(a=1, b=2, c=3, d=4)
+    refuse(monkeypatch, world, refused(first), refused(413))
+    assert send(world) == ["PUT values/a", "PUT values/b", "PUT bulk"]
+    world.kv.update(a=5, b=6, c=7, d=8)
+    assert world.kv.buffer.held_for() == held
 
 
 def test_after_an_answer_the_next_write_of_a_key_waits_for_nothing(make: Any) -> None:
@@ -182,13 +204,7 @@ def test_a_pair_that_is_named_is_sent_apart_from_all_others(
 ) -> None:
     world = make()
     world.kv.update(a=1, b=2, c=3, d=4)
-
-    def refuse(request: PreparedRequest, *_args: Any, **_options: Any) -> Response:
-        monkeypatch.undo()
-        text = f"the value of {quote}b{quote} is not valid"
-        return response_of(refused(400, 10012, text), request)
-
-    monkeypatch.setattr(world.adapter, "send", refuse)
+    refuse(monkeypatch, world, refused(400, 10012, f"the value of {quote}b{quote} is not valid"))
     assert send(world) == ["PUT values/b", "PUT bulk"]
 
 
