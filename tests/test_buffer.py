@@ -8,6 +8,7 @@ import math
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -741,6 +742,17 @@ class TestOptions:
         buffer = WriteBuffer(**least)
         assert {name: getattr(buffer, name) for name in least} == least
 
+    def test_those_that_are_not_named_are_what_the_documentation_says(self) -> None:
+        told: dict[str, Any] = {
+            "max_items": 10_000, "max_bytes": 10_000_000, "max_age": 1, "settle": None,
+            "settle_bytes": 64_000_000, "max_pending": 100_000, "put_timeout": 10,
+            "key_interval": None, "journal": None, "durability": "process",
+            "journal_max_age": None, "write_through": False, "exit_timeout": 10,
+            "on_flush": None, "on_error": None,
+        }  # fmt: skip
+        buffer = WriteBuffer()
+        assert {name: getattr(buffer, name) for name in told} == told
+
     def test_what_is_never_pending_needs_no_journal(self) -> None:
         with pytest.raises(kvdict.ConfigError, match="needs no journal"):
             WriteBuffer(journal="k.journal", write_through=True)
@@ -1001,6 +1013,21 @@ class TestByItself:
         assert list(buffer.names(None, None, "")) == names
         assert list(buffer.names("0100", "0500", "")) == names[101:501]
         assert list(buffer.names(None, None, "03")) == names[300:400]
+
+    def test_names_of_which_nothing_is_known_any_more_are_let_go_of(self, alone: Any) -> None:
+        buffer = alone(settle=0)
+        for number in range(501):
+            buffer.add(f"{number:03}", None)
+        buffer.accepted(buffer.seal(everything=True))
+        buffer.add("still here", None)
+        buffer.seal(everything=True)
+        assert list(buffer.names(None, None, "")) == ["still here"]
+
+    def test_it_shows_its_journal_by_its_path(self) -> None:
+        buffer = WriteBuffer(journal=Path("k.journal"))
+        assert repr(buffer) == (
+            "<WriteBuffer max_age=1 journal='k.journal', 0 pending, 0 being sent, 0 settling>"
+        )
 
     def test_what_settled_leaves_when_it_takes_too_many_bytes_the_oldest_first(
         self, alone: Any

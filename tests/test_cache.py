@@ -1131,6 +1131,14 @@ class TestByItself:
         cache.listed(keys())
         assert seen == [False]
 
+    def test_what_is_not_chosen_is_what_the_documentation_says(self) -> None:
+        told = {
+            "max_items": 10_000, "max_bytes": 64 * 2**20, "ttl": 60, "miss_ttl": 5,
+            "stale_while_revalidate": 0, "stale_if_error": 0,
+        }  # fmt: skip
+        cache = ReadCache()
+        assert {name: getattr(cache, name) for name in told} == told
+
     def test_its_statistics_begin_at_nothing(self, alone: Any) -> None:
         assert set(alone().stats().values()) == {0}
 

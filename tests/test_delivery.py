@@ -208,6 +208,23 @@ def test_a_pair_that_is_named_is_sent_apart_from_all_others(
     assert send(world) == ["PUT values/b", "PUT bulk"]
 
 
+@pytest.mark.parametrize(
+    ("code", "failed"),
+    [(code, 1) for code in (10012, 10023, 10024, 10030, 10033, 10034, 10042, 10047, 10147)]
+    + [(10026, 0)],
+)
+def test_a_write_is_given_up_if_the_code_says_that_it_is_to_blame(
+    make: Any, monkeypatch: pytest.MonkeyPatch, code: int, failed: int
+) -> None:
+    world = make()
+    world.kv["k"] = 1
+    refuse(monkeypatch, world, refused(400, code))
+    send(world)
+    assert world.kv.stats()["failed"] == failed
+    assert world.kv.stats()["pending"] == 1 - failed
+    outcomes(world).start_again()
+
+
 def test_deletions_that_did_not_reach_all_storage_are_sent_again(make: Any) -> None:
     told: list[str] = []
     world = make(on_error=lambda error: told.append(str(error)))
