@@ -144,7 +144,7 @@ class Delivery:
             try:
                 self._journal.forget(changes)
             except JournalError as error:  # at worst they are sent once more after a crash
-                log.exception("%s accepted and stays in the journal", how_many(len(changes)))
+                log.exception("%s accepted, and not taken off the journal", how_many(len(changes)))
                 self._outcomes.tell(self._buffer.on_error, error)
 
     def _back(self, parcels: Sequence[Parcel], error: Exception) -> None:

@@ -284,3 +284,36 @@ def test_a_refused_pair_leaves_the_journal_too(tmp_path: Path) -> None:
     kv.close()
     with open_it() as again:
         assert again.stats()["pending"] == 0
+
+
+def test_a_journal_that_cannot_forget_is_told_of_and_stops_nothing(
+    make: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Exception] = []
+    world = make(journal=tmp_path / "k.journal", on_error=told.append)
+    world.kv.update(a=1, b=2)
+    world.kv._unchecked_backing.flusher.journal._connection.execute(
+        "CREATE TRIGGER broken BEFORE DELETE ON writes BEGIN SELECT RAISE(ABORT, 'no disk'); END"
+    )
+    assert world.kv.flush().sent == 2
+    assert world.kv.stats()["pending"] == 0
+    (error,) = told
+    assert isinstance(error, kvdict.JournalError)
+    assert "no disk" in str(error)
+    assert "2 writes were accepted, and not taken off the journal" in caplog.text
+    assert "no disk" in caplog.text
+
+
+def test_what_a_token_callable_raises_is_the_cause_and_keeps_the_write_pending() -> None:
+    def broken() -> str:
+        raise ValueError("no token today")
+
+    buffer = kvdict.WriteBuffer(max_age=NEVER)
+    kv = kvdict.open("b" * 32, account_id="a" * 32, token=broken, buffer=buffer)
+    kv.update(a=1, b=2)
+    with pytest.raises(kvdict.FlushError, match="2 writes are pending: .*no token today") as caught:
+        kv.flush()
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert kv.stats()["pending"] == 2
+    buffer.pending.clear()
+    kv.close()

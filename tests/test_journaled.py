@@ -201,7 +201,7 @@ def test_a_journal_that_is_read_only_takes_nothing_and_has_what_it_keeps_sent_on
     (error,) = errors
     assert isinstance(error, kvdict.JournalError)
     assert "read-only; make it writable" in str(error)
-    assert "1 write was accepted and stays in the journal" in caplog.text
+    assert "1 write was accepted, and not taken off the journal" in caplog.text
     with kvdict.open(f"sqlite:///{tmp_path}/app.db") as stored:
         assert stored["k"] == 1
     with reopen(tmp_path, max_age=NEVER) as kv:
