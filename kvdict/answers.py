@@ -200,7 +200,7 @@ def printable(text: str) -> str:
     return shown if len(text) <= LONGEST_TEXT else f"{shown}..."
 
 
-def may_pass(error: KVError) -> bool:
+def may_pass(error: Exception) -> bool:
     """Tell whether trying the same again later may help."""
     if isinstance(error, TransportError):
         return error.transient

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from kvdict.answers import may_pass
 from kvdict.buffer import WriteBuffer
 from kvdict.clock import ServiceClock
-from kvdict.errors import APIError, FlushError, KVError, QuotaError, ServerError
+from kvdict.errors import APIError, FlushError, QuotaError, ServerError
 from kvdict.forks import renew_in_children
 from kvdict.models import FlushResult
 from kvdict.phrases import how_many, name_some
@@ -74,13 +74,12 @@ class Outcomes:
         log.error("the write of key %r was refused: %s", key, error)
         with self.buffer.lock:
             self.failed[key] = str(error)
-            self.buffer.changed.notify_all()
         self.tell(self.buffer.on_error, error)
 
     def put_off(self, writes: int, error: Exception) -> None:
         """Take in that writes stay pending, and when it is worth another try."""
         buffer = self.buffer
-        passes = isinstance(error, ServerError) or (isinstance(error, KVError) and may_pass(error))
+        passes = isinstance(error, ServerError) or may_pass(error)
         with buffer.lock:
             self._attempt += 1
             self.retries += 1
@@ -88,7 +87,6 @@ class Outcomes:
             self.resume_at = buffer.clock() + self._backoff(error, passes)
             if not passes:
                 self.alarm = error
-            buffer.changed.notify_all()
         level = logging.WARNING if passes else logging.ERROR
         log.log(level, "%s still pending: %s", how_many(writes, "is"), error)
         self.tell(buffer.on_error, error)
