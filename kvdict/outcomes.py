@@ -126,7 +126,7 @@ class Outcomes:
         if not self.alarm and not self.failed:
             return
         with self.buffer.lock:
-            alarm, failed = self.alarm, dict(self.failed)
+            alarm, failed = self.alarm, self.failed
             self.alarm, self.failed = None, {}
         if failed or alarm:  # pragma: no branch - another thread may be faster
             pending = self.buffer.waiting_up_to(self.buffer.number)
@@ -145,7 +145,7 @@ class Outcomes:
         if keys:
             why = f" ({self._trouble})" if self._trouble else ""
             advice = f"not all was sent within {timeout:.3g} s{why}; flush again"
-            raise self._error(keys, dict(self.failed), None, advice)
+            raise self._error(keys, {}, None, advice)
 
     def stats(self) -> dict[str, float]:
         """Return what was saved, tried again, refused."""

@@ -717,6 +717,7 @@ class TestCallbacks:
         world = make(on_flush=lambda result: 1 / 0)
         world.kv["k"] = 1
         assert world.kv.flush().sent == 1
+        assert "a callback of the WriteBuffer raised; the flusher goes on" in caplog.text
         assert "ZeroDivisionError" in caplog.text
 
 

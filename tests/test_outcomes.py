@@ -244,3 +244,12 @@ def test_only_the_thread_that_calls_a_callback_is_told_nothing_meanwhile(make: A
     world.kv.flush()
     ask()
     assert seen == [True, False, False]
+
+
+def test_who_asks_to_be_told_nothing_is_told_nothing(
+    make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make()
+    world.kv["k"] = 1
+    assert world.kv.flush().sent == 1
+    assert caplog.records == []
