@@ -1046,6 +1046,13 @@ class TestByItself:
         assert [key for key in "abcd" if key in buffer] == ["c", "d"]
         assert buffer.settled_early == 1
 
+    def test_one_byte_too_many_lets_one_leave(self, alone: Any) -> None:
+        buffer = alone(settle=100, settle_bytes=1049)  # two take 1050
+        for key in "ab":
+            buffer.add(key, Write(key, b"x" * 64))
+            buffer.accepted(buffer.seal(everything=True))
+        assert [key for key in "ab" if key in buffer] == ["b"]
+
     def test_a_key_that_settles_again_takes_its_bytes_once(self, alone: Any) -> None:
         buffer = alone(settle=100, settle_bytes=1100)
         for key in "akkkk":
