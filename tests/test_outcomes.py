@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -253,3 +254,22 @@ def test_who_asks_to_be_told_nothing_is_told_nothing(
     world.kv["k"] = 1
     assert world.kv.flush().sent == 1
     assert caplog.records == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_is_told_nothing_of_the_parents_writes(make: Any) -> None:
+    world = make()
+    world.kv["bad"] = 1
+    spoil(world, "bad")
+    send(world)
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            code = 2 if outcomes(world).failed else 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    with pytest.raises(kvdict.FlushError):
+        world.kv.flush()
