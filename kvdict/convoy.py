@@ -65,12 +65,11 @@ class Convoy:
         self._flights.popleft()
         try:
             self.done += flight.result()
-        except KVError as error:
-            self._errors.append(error)
-            self.lost += error.keys
         except BaseException as error:  # noqa: BLE001 - of a token callable, say: land() raises it
+            lost = (isinstance(error, KVError) and error.keys) or keys
+            self.done += len(keys) - len(lost)
             self._errors.append(error)
-            self.lost += keys
+            self.lost += lost
 
 
 def _merge(errors: Sequence[BaseException]) -> BaseException:

@@ -26,6 +26,7 @@ from kvdict.emulator import Emulator, EmulatorAdapter, Knobs, Store
 from kvdict.errors import APIError, AuthError, FlushError, KVError, LimitError, TransportError
 from kvdict.flights import MAX_REQUESTS, Flight, Slots, in_order
 from kvdict.models import Entry
+from kvdict.phrases import how_many
 from kvdict.reader import BulkReader
 from kvdict.writer import BulkWriter
 from kvdict.writes import Write
@@ -743,6 +744,8 @@ def test_a_single_write_that_is_too_large_names_its_key(time: Time) -> None:
     assert caught.value.status == 413
     assert "k0000005" in caught.value.keys
     assert set(caught.value.keys) | set(namespace.values) == {w.key for w in text_writes(20)}
+    assert 0 < len(namespace.values) == 20 - len(caught.value.keys)
+    assert f"; {how_many(len(namespace.values))} accepted before, " in str(caught.value)
 
 
 # What was not stored
