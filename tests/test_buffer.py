@@ -568,8 +568,8 @@ class TestFailures:
         with pytest.raises(kvdict.FlushError, match="'gone'"):
             world.kv.flush(timeout=50)
         buffer = world.kv.buffer
-        assert (list(buffer.pending), list(buffer.sealed)) == (["gone"], [])
-        assert buffer.due_in() is not None
+        assert "gone" in buffer.pending
+        assert "gone" not in buffer.sealed
 
     @pytest.mark.parametrize("started", [True, False])
     def test_an_interrupted_launch_sends_its_writes_once(
