@@ -193,7 +193,7 @@ class Flusher:
         me = threading.current_thread()
         try:
             while self._wait_for_work(me):
-                if self._begin(me, 1.0):
+                if self._begin(me, 1.0):  # pragma: no branch - a flush may take longer
                     try:
                         self.rounds.make()
                     finally:

@@ -6,8 +6,10 @@ import gc
 import logging
 import math
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -1170,6 +1172,44 @@ class TestTheBackground:
             world.kv.client.transport.budget.release(told)
             world.kv["k"] = 1
             assert flusher._due_in() == 0
+
+    @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
+    def test_a_thread_that_does_not_start_is_started_by_the_next_write(
+        self, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    ) -> None:
+        sent = threading.Event()
+
+        def fail(thread: threading.Thread) -> None:
+            monkeypatch.undo()
+            raise error
+
+        buffer = WriteBuffer(max_age=0, on_flush=lambda _: sent.set())
+        with kvdict.open("memory://", buffer=buffer) as kv:
+            monkeypatch.setattr(threading.Thread, "start", fail)
+            with suppress(KeyboardInterrupt):
+                kv["k"] = 1
+            assert list(buffer.pending) == ["k"]
+            kv["j"] = 2
+            assert sent.wait(30)
+            assert kv.client.get_value(kv.id, "k").data == b"1"
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_a_callback_that_ends_the_thread_ends_not_the_sending(self) -> None:
+        told: queue.Queue[object] = queue.Queue()
+
+        def exit_thread(result: object) -> None:
+            told.put(result)
+            sys.exit()
+
+        with kvdict.open("memory://", buffer=WriteBuffer(max_age=0, on_flush=exit_thread)) as kv:
+            flusher = kv._unchecked_backing.flusher
+            for number in range(3):
+                kv[f"k{number}"] = number
+                thread = flusher._thread
+                assert told.get(timeout=30)
+                assert thread
+                thread.join()
+            kv.buffer.on_flush = None
 
     def test_a_write_is_sent_without_being_asked_for(self) -> None:
         done = threading.Event()

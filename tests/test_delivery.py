@@ -304,6 +304,23 @@ def test_a_journal_that_cannot_forget_is_told_of_and_stops_nothing(
     assert "no disk" in caplog.text
 
 
+def test_a_log_that_cannot_be_brought_home_is_told_of_and_stops_nothing(
+    make: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvdict.journal.CHECKPOINT", 0)
+    told: list[Exception] = []
+    world = make(journal=tmp_path / "k.journal", on_error=told.append)
+    world.kv["k"] = 1
+    connection = world.kv._unchecked_backing.flusher.journal._connection
+    connection.execute("PRAGMA query_only = ON")
+    assert world.kv.flush().sent == 1
+    connection.execute("PRAGMA query_only = OFF")
+    assert [type(error) for error in told] == [kvdict.JournalError] * 2
+    assert "not taken off the journal" in caplog.text
+    assert "the journal could not be brought up to date" in caplog.text
+    assert world.kv.stats()["pending"] == 0
+
+
 def test_what_a_token_callable_raises_is_the_cause_and_keeps_the_write_pending() -> None:
     def broken() -> str:
         raise ValueError("no token today")
