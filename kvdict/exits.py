@@ -46,7 +46,12 @@ class Exits:
             self._register()
 
     def flush(self) -> None:
-        """Send what is pending within each buffer's `exit_timeout`; print what is lost."""
+        """Send what is pending within each buffer's `exit_timeout`; print what is lost.
+
+        Once: where multiprocessing is at hand both its end and the interpreter's come by.
+        """
+        if self.are_over:
+            return
         self.are_over = True
         self._end = time.monotonic() + max(
             (flusher.buffer.exit_timeout for flusher in self._flushers), default=0.0
