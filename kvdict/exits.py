@@ -85,10 +85,11 @@ class Exits:
 
         To exit is what is being done; Ctrl-C ends the waiting, so that what is left is printed.
         """
+        then = "start the program again" if flusher.journal else "write again"
         while True:
             left = max(0.0, self._end - time.monotonic())
             try:
-                flusher.flush(min(flusher.buffer.exit_timeout, left))
+                flusher.flush(min(flusher.buffer.exit_timeout, left), then)
                 return
             except SystemExit:
                 pass

@@ -15,7 +15,7 @@ from kvdict.exits import exits
 from kvdict.forks import renew_in_children
 from kvdict.home import Home
 from kvdict.models import FlushResult
-from kvdict.outcomes import Outcomes
+from kvdict.outcomes import AGAIN, Outcomes
 from kvdict.rounds import Rounds
 
 if TYPE_CHECKING:
@@ -100,8 +100,11 @@ class Flusher:
 
     # What flush and close ask
 
-    def flush(self, timeout: float) -> FlushResult:
-        """Send all writes accepted before this call; FlushError at the timeout, or where stuck."""
+    def flush(self, timeout: float, then: str = AGAIN) -> FlushResult:
+        """Send all writes accepted before this call; FlushError at the timeout, or where stuck.
+
+        `then` is what its reader is told to do.
+        """
         buffer, outcomes = self.buffer, self.outcomes
         if buffer.write_through:  # stored when the call returned, or it raised
             return FlushResult(0)
@@ -117,8 +120,8 @@ class Flusher:
             if self._flushes.pop(flush, None):
                 self.buffer.notify()
                 outcomes.pass_on()
-        outcomes.raise_if_any("look at the cause, then flush again")
-        outcomes.raise_if_late(target, timeout)
+        outcomes.raise_if_any(f"look at the cause, then {then}")
+        outcomes.raise_if_late(target, timeout, then)
         return FlushResult(sent)
 
     def _begin(self, flush: object, timeout: float) -> bool:

@@ -19,6 +19,8 @@ from kvdict.phrases import how_many, name_some
 from kvdict.transport import FIRST_BACKOFF, LAST_BACKOFF
 
 DAY = 86_400
+AGAIN = "flush again"
+"""What to do about writes that are still pending, unless the program is about to end."""
 
 log = logging.getLogger("kvdict")
 
@@ -139,12 +141,12 @@ class Outcomes:
             if self.alarm is None and isinstance(error.__cause__, Exception):
                 self.alarm = error.__cause__
 
-    def raise_if_late(self, number: int, timeout: float) -> None:
+    def raise_if_late(self, number: int, timeout: float, then: str = AGAIN) -> None:
         """Raise if a write up to that number is not accepted yet, and the time is over."""
         keys = self.buffer.waiting_up_to(number)
         if keys:
             why = f" ({self._trouble})" if self._trouble else ""
-            advice = f"not all was sent within {timeout:.3g} s{why}; flush again"
+            advice = f"not all was sent within {timeout:.3g} s{why}; {then}"
             raise self._error(keys, {}, None, advice)
 
     def stats(self) -> dict[str, float]:

@@ -116,6 +116,7 @@ kv["precious"] = 1
     store.close()
     _, said = process.communicate("\n", timeout=60)
     assert said.count("at exit 1 write was not sent ('precious')") == 1
+    assert "not all was sent within 0.5 s; write again" in said
 
 
 def test_what_a_journal_keeps_is_told_at_exit_and_sent_by_the_next(tmp_path: Path) -> None:
@@ -131,7 +132,8 @@ token = "revoked"
         where = f"{account_of(server)}/kept"
         said = run(program, where).stderr.splitlines()[-1]
         assert said.startswith("kvdict: at exit 1 write was not sent ('precious'): ")
-        assert said.endswith(f"; kept in {journal}, and sent when that is opened")
+        end = f"then start the program again; kept in {journal}, and sent when that is opened"
+        assert said.endswith(f"; look at the cause, {end}")
         kv = kvdict.open(where, token="right", buffer=kvdict.WriteBuffer(journal=journal))
         with kv:
             assert kv["precious"] == 1
