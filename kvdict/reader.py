@@ -222,7 +222,8 @@ class Reading:
         sizes = [len(entry.value) for entry in entries if entry]
         average = sum(sizes) / len(sizes) if sizes else 0
         fitting = int(AIM / average) if average else MAX_BULK_GET_KEYS
-        self._size = max(1, min(MAX_BULK_GET_KEYS, fitting, self._size * 2))
+        more = self._size + self._size // 8 + 1  # slowly: what was too much has cost a request
+        self._size = max(1, min(MAX_BULK_GET_KEYS, fitting, more))
 
 
 def _all(fetch: Fetch, keys: Sequence[str]) -> list[Found]:

@@ -345,7 +345,8 @@ def cost(time: Time, values: dict[str, bytes], width: int = 8, **options: Any) -
 def test_values_that_are_all_binary_cost_one_request_each_and_a_few(
     time: Time, count: int, width: int
 ) -> None:
-    assert cost(time, dict.fromkeys(texts(count), BINARY), width) <= count + 8
+    values = dict.fromkeys(texts(count), BINARY)
+    assert cost(time, values, width) <= count + (1 if width == 1 else width)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 50, 98, 99])
@@ -508,7 +509,8 @@ def test_a_bulk_get_that_is_too_much_is_halved_and_the_size_remembered(
     reader = reader_on(time, namespace, width=1)
     assert read(reader, namespace.values) == list(namespace.values.items())
     refusals = [size for _, size in namespace.events if size > 30]
-    assert len(refusals) <= 2 * 1000 // 25
+    assert len(refusals) <= 12
+    assert len(namespace.events) <= 60  # 34 at best
     assert time.slept == []
 
 
