@@ -538,6 +538,24 @@ def test_the_size_of_values_is_learnt_in_bytes(time: Time) -> None:
     assert namespace.count("too much") == 1
 
 
+def test_after_a_refusal_as_much_is_asked_for_as_fits_by_size(
+    time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "AIM", 2475)
+    namespace = Namespace(dict.fromkeys(texts(1000), b"x" * 26))
+
+    def answer(seen: Seen) -> Reply | BaseException:
+        if seen.path.endswith("/bulk/get") and len(seen.json["keys"]) * 26 > 2500:
+            namespace.events.append(("too much", 0))
+            return refused(413)
+        return namespace(seen)
+
+    reader = reader_on(time, answer, width=1)
+    assert len(read(reader, namespace.values)) == 1000
+    assert namespace.count("too much") == 1
+    assert len(namespace.events) <= 15
+
+
 def test_an_error_while_reading_ends_it_with_that_error(time: Time) -> None:
     namespace = Namespace(texts(1000))
 
