@@ -11,6 +11,7 @@ import atexit
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -33,6 +34,8 @@ class Exits:
         self._process = 0
         self._is_behind_emulator = False
         self.are_over = False
+        self._is_done = False
+        self._waiting: list[Flusher] = []
         self._end = 0.0
 
     def watch(self, flusher: Flusher) -> None:
@@ -48,16 +51,24 @@ class Exits:
     def flush(self) -> None:
         """Send what is pending within each buffer's `exit_timeout`; print what is lost.
 
-        Once: where multiprocessing is at hand both its end and the interpreter's come by.
+        Once: where multiprocessing is at hand both its end and the interpreter's come by. And to
+        its end, whatever signals come: a worker of a pool may be on its way out when it is told
+        to go.
         """
-        if self.are_over:
-            return
-        self.are_over = True
-        self._end = time.monotonic() + max(
-            (flusher.buffer.exit_timeout for flusher in self._flushers), default=0.0
-        )
-        for flusher in list(self._flushers):
-            self.flush_one(flusher)
+        while not self._is_done:
+            with suppress(SystemExit):
+                self._flush_all()
+
+    def _flush_all(self) -> None:
+        if not self.are_over:
+            self._waiting = list(self._flushers)
+            timeouts = [flusher.buffer.exit_timeout for flusher in self._waiting]
+            self._end = time.monotonic() + max(timeouts, default=0.0)
+            self.are_over = True
+        while self._waiting:
+            self.flush_one(self._waiting[-1])
+            self._waiting.pop()
+        self._is_done = True
 
     def flush_one(self, flusher: Flusher) -> None:
         """Send what one flusher has, and print to stderr what did not make it.
