@@ -24,25 +24,16 @@ from kvdict.delivery import Parcel, narrow
 from kvdict.emulator.knobs import Fault
 from kvdict.emulator.refusals import Refusal
 from kvdict.writes import Write
-from tests.world import World
+from tests.world import World, buffered_worlds
 
 NEVER = 1e9
 
 
 @pytest.fixture
 def make() -> Iterator[Callable[..., World]]:
-    """Return how to make worlds whose buffer is flushed by the test alone; all are let go of."""
-    worlds = []
-
-    def make_world(**options: Any) -> World:
-        world = World(parallel=True, buffer=options)
-        worlds.append(world)
-        return world
-
-    yield make_world
-    for world in worlds:
-        world.kv.buffer.pending.clear()
-        world.kv.close()
+    """Return how to make worlds whose requests go side by side."""
+    with buffered_worlds(parallel=True) as make_world:
+        yield make_world
 
 
 def requests(world: World) -> float:

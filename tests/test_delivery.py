@@ -12,7 +12,7 @@ from requests import PreparedRequest, ReadTimeout, Response
 import kvdict
 from kvdict.emulator.knobs import Fault
 from tests.wire.support import Reply, refused, response_of
-from tests.world import World
+from tests.world import World, buffered_worlds
 
 NEVER = 1e9
 
@@ -20,18 +20,8 @@ NEVER = 1e9
 @pytest.fixture
 def make() -> Iterator[Callable[..., World]]:
     """Return how to make worlds whose chunks are sent one by one, where nothing settles."""
-    worlds = []
-
-    def make_world(**options: Any) -> World:
-        world = World(buffer={"max_age": NEVER, **options})
-        worlds.append(world)
-        return world
-
-    yield make_world
-    for world in worlds:
-        world.adapter.before = None
-        world.kv.buffer.pending.clear()
-        world.kv.close()
+    with buffered_worlds(max_age=NEVER) as make_world:
+        yield make_world
 
 
 def send(world: World) -> list[str]:

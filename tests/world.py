@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -131,3 +132,20 @@ def wait_until(is_so: Callable[[], bool]) -> None:
             return
         pause.wait(0.001)
     raise AssertionError("it never came to be")
+
+
+@contextmanager
+def buffered_worlds(*, parallel: bool = False, **common: Any) -> Iterator[Callable[..., World]]:
+    """Give how to make worlds whose buffer is flushed by the test alone; all are let go of."""
+    worlds = []
+
+    def make_world(**options: Any) -> World:
+        world = World(parallel=parallel, buffer={**common, **options})
+        worlds.append(world)
+        return world
+
+    yield make_world
+    for world in worlds:
+        world.adapter.before = None
+        world.kv.buffer.pending.clear()
+        world.kv.close()
