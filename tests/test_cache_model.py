@@ -22,7 +22,7 @@ import kvdict
 from kvdict.breaker import PATIENCE, REST
 from kvdict.emulator.knobs import Fault
 from tests.test_cache import join_renewals
-from tests.world import REPEATABLE, World
+from tests.world import EXAMPLES, REPEATABLE, World
 
 KEYS = ["a", "b", "c", "é/d"]
 SOME = st.lists(st.sampled_from(KEYS), min_size=1, max_size=4, unique=True)
@@ -293,8 +293,9 @@ def kinds() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("buffer", "cache", "faults"), list(kinds()))
 @pytest.mark.parametrize("parallel", [False, True], ids=["local", "parallel"])
+@pytest.mark.parametrize("examples", EXAMPLES)
 def test_a_reader_sees_nothing_too_old_nor_past_its_end_nor_older_than_its_own_write(
-    buffer: str, cache: str, faults: float, parallel: bool
+    buffer: str, cache: str, faults: float, parallel: bool, examples: int
 ) -> None:
     class Machine(CacheMachine):
         pass
@@ -303,7 +304,7 @@ def test_a_reader_sees_nothing_too_old_nor_past_its_end_nor_older_than_its_own_w
     Machine.faults, Machine.parallel = faults, parallel
     run_state_machine_as_test(
         Machine,
-        settings=settings(REPEATABLE, max_examples=12, stateful_step_count=30),
+        settings=settings(REPEATABLE, max_examples=examples, stateful_step_count=30),
     )
     assert Machine.hits
 

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 
 import kvdict
 from kvdict.limits import MIN_TTL
-from tests.world import REPEATABLE, World
+from tests.world import EXAMPLES, REPEATABLE, World
 
 KEYS = st.text(min_size=1, max_size=8).filter(
     lambda key: key not in {".", ".."} and not any("\ud800" <= char <= "\udfff" for char in key)
@@ -172,7 +172,9 @@ BUFFERS: dict[str, dict[str, Any] | None] = {
 LAGS = {"stale_reads": 20, "list_lag": 20, "cache_misses": 20}
 
 
-def run(kind: str, parallel: bool, buffer: str, cache: dict[str, Any] | None = None) -> None:
+def run(
+    kind: str, parallel: bool, buffer: str, examples: int, cache: dict[str, Any] | None = None
+) -> None:
     class Machine(DictMachine):
         pass
 
@@ -182,7 +184,7 @@ def run(kind: str, parallel: bool, buffer: str, cache: dict[str, Any] | None = N
         Machine.knobs = {**Machine.knobs, **LAGS}
     run_state_machine_as_test(
         Machine,
-        settings=settings(REPEATABLE, max_examples=15, stateful_step_count=20),
+        settings=settings(REPEATABLE, max_examples=examples, stateful_step_count=20),
     )
     assert bool(Machine.retries) == ("faults" in kind)
 
@@ -190,15 +192,19 @@ def run(kind: str, parallel: bool, buffer: str, cache: dict[str, Any] | None = N
 @pytest.mark.parametrize("buffer", BUFFERS)
 @pytest.mark.parametrize("parallel", [False, True], ids=["local", "parallel"])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("examples", EXAMPLES)
 def test_a_namespace_is_a_dict_whatever_happens_on_the_way(
-    kind: str, parallel: bool, buffer: str
+    kind: str, parallel: bool, buffer: str, examples: int
 ) -> None:
-    run(kind, parallel, buffer)
+    run(kind, parallel, buffer, examples)
 
 
 @pytest.mark.parametrize("buffer", BUFFERS)
 @pytest.mark.parametrize("kind", ["calm", "faults and empty pages"])
 @pytest.mark.parametrize("max_items", [2, 10_000])
-def test_a_cached_namespace_is_one_too(kind: str, buffer: str, max_items: int) -> None:
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_a_cached_namespace_is_one_too(
+    kind: str, buffer: str, max_items: int, examples: int
+) -> None:
     cache = {"ttl": 1e6, "miss_ttl": 1e6, "max_items": max_items}
-    run(kind, True, buffer, cache)
+    run(kind, True, buffer, examples, cache)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from requests import PreparedRequest, Response
 
@@ -29,6 +30,8 @@ REPEATABLE = settings(
     deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 """How the state machines run: the same steps each time, however slow the machine is."""
+EXAMPLES = [pytest.param(5, id="few"), pytest.param(30, id="many", marks=pytest.mark.slow)]
+"""How many walks a state machine takes, in the fast part and in the slow one."""
 
 
 class CallingAdapter(EmulatorAdapter):
