@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -50,9 +51,14 @@ def account_of(server: Server, account: str = ACCOUNT) -> str:
 
 
 def pytest_configure() -> None:
-    """Heed Ctrl-C, which a shell has what it runs in the background ignore."""
+    """Heed Ctrl-C, which a shell has what it runs in the background ignore.
+
+    And have what the programs of tests import compiled once, not by each of hundreds.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 @pytest.hookimpl(optionalhook=True)
