@@ -205,8 +205,9 @@ class Web:
         return self.crawler.communicate(timeout=60)[0]
 
 
-@pytest.mark.parametrize("fatal", [1, 2, 13, 30])
-@pytest.mark.parametrize("home", ["file", "emulator"])
+@pytest.mark.parametrize(
+    ("home", "fatal"), [("file", 1), ("file", 13), ("emulator", 2), ("emulator", 30)]
+)
 def test_a_crawler_that_was_killed_goes_on_and_fetches_nothing_twice(
     tmp_path: Path, server: Server, home: str, fatal: int
 ) -> None:

@@ -26,10 +26,7 @@ MODES: dict[str, dict[str, Any]] = {
     "cached": {"cache": True},
 }
 """Options of the backends under test."""
-EACH = [
-    pytest.param(mode, marks=[] if mode in {"through", "both"} else pytest.mark.slow)
-    for mode in MODES
-]
+EACH = [pytest.param(mode, marks=[] if mode == "both" else pytest.mark.slow) for mode in MODES]
 
 Runs = dict[str, Program[str]]
 

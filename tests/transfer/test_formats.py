@@ -64,7 +64,7 @@ def test_awkward_keys_and_values_come_back_as_they_were(
 
 @pytest.mark.parametrize("format", FORMATS)
 @given(pairs=PAIRS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_pairs_come_back_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, format: transfer.Format, pairs: Pairs
 ) -> None:
