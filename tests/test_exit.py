@@ -259,9 +259,10 @@ def test_a_child_of_multiprocessing_flushes_at_its_end(
         "Process": "p = context.Process(target=work, args=(1,)); p.start(); p.join()",
         "Pool": "with context.Pool(2) as pool:\n"
         "        pool.map(work, [1]); pool.close(); pool.join()",
-        # It pauses: a worker that goes by itself may be told to go before it comes to our end.
-        "terminated Pool": "with context.Pool(1, exit_at_sigterm) as pool:\n"
-        "        pool.map(work, [1]); pool.apply_async(signal.pause)",
+        # It rests: a worker that goes by itself may be told to go before it comes to our end.
+        "terminated Pool": "resting = context.Event()\n"
+        "    with context.Pool(1, exit_at_sigterm, (resting,)) as pool:\n"
+        "        pool.map(work, [1]); pool.apply_async(rest); resting.wait()",
         "ProcessPoolExecutor": "with ProcessPoolExecutor(1, mp_context=context) as pool:\n"
         "        list(pool.map(work, [1]))",
     }
@@ -270,8 +271,14 @@ def test_a_child_of_multiprocessing_flushes_at_its_end(
 from concurrent.futures import ProcessPoolExecutor
 from kvdict import WriteBuffer
 
-def exit_at_sigterm():
+def exit_at_sigterm(event):
+    global resting
+    resting = event
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+
+def rest():
+    resting.set()
+    signal.pause()
 
 def work(number):
     global kv
