@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any
 
+from kvdict.clock import epoch_of
 from kvdict.errors import (
     APIError,
     AuthError,
@@ -94,12 +94,8 @@ class Answer:
         text = self.headers.get("Retry-After", "").strip()
         if text.isdecimal():
             return min(float(text), LONGEST_WAIT)
-        try:
-            until = parsedate_to_datetime(text)
-            sent = parsedate_to_datetime(self.headers.get("Date", ""))
-            return min(max(0.0, (until - sent).total_seconds()), LONGEST_WAIT)
-        except (ValueError, TypeError, OverflowError):
-            return None
+        until, sent = epoch_of(text), epoch_of(self.headers.get("Date", ""))
+        return None if until is None or sent is None else min(max(0.0, until - sent), LONGEST_WAIT)
 
     def _parse(self) -> dict[str, Any] | None:
         try:

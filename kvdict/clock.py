@@ -55,7 +55,7 @@ class ServiceClock:
 
     def learn(self, date: str | None, sent: float, received: float) -> None:
         """Take in the `Date` of an answer to a request of that time by our own clock."""
-        moment = _epoch(date) if date else None
+        moment = epoch_of(date) if date else None
         if moment is None:
             return
         bounds = moment - received, moment + 1 - sent
@@ -73,7 +73,7 @@ class ServiceClock:
 
 
 @lru_cache(maxsize=8)  # the answers of a second tell the same one
-def _epoch(date: str) -> float | None:
+def epoch_of(date: str) -> float | None:
     """Return the epoch seconds of an HTTP date, None for one that is none."""
     try:
         moment = parsedate_to_datetime(date)

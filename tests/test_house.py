@@ -32,7 +32,7 @@ PACKAGES = {
 """The order of the modules in packages that have one."""
 ORDER = (
     "version", "forks", "hosts", "errors", "options", "models", "phrases", "limits", "secret",
-    "signing", "codecs", "writes", "deadlines", "answers", "budget", "clock", "http",
+    "signing", "codecs", "writes", "deadlines", "clock", "answers", "budget", "http",
     "transport", "client", "latch", "flights", "reader", "convoy", "chunks", "writer", "home",
     "names", "changes", "settling", "bufferoptions", "buffer", "journalerrors", "journallock",
     "journalrows", "journalfile", "journalcheck", "journal", "exits", "turns", "outcomes",

@@ -243,6 +243,7 @@ def test_a_retry_after_is_told_in_seconds(time: Time) -> None:
     date = "Tue, 24 Nov 2026 10:00:00 GMT"
     for text, seconds in [("0", 0.0), ("17", 17.0), ("Tue, 24 Nov 2026 10:01:00 GMT", 60.0),
                           ("Tue, 24 Nov 2026 09:00:00 GMT", 0.0),
+                          ("Tue, 24 Nov 2026 10:01:00 -0000", 60.0),
                           ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400.0)]:  # fmt: skip
         reply = refused(429, 971, headers={"Retry-After": text, "Date": date})
         error = refusal(time, reply)
@@ -250,7 +251,7 @@ def test_a_retry_after_is_told_in_seconds(time: Time) -> None:
         assert error.retry_after == seconds
 
 
-@pytest.mark.parametrize("date", ["", "soon", "Tue, 24 Nov 2026 10:00:00 -0000"])
+@pytest.mark.parametrize("date", ["", "soon"])
 def test_a_retry_after_that_cannot_be_held_against_a_date_is_none(time: Time, date: str) -> None:
     headers = {"Retry-After": "Tue, 24 Nov 2026 10:01:00 GMT", "Date": date}
     error = refusal(time, refused(429, 971, headers=headers))
