@@ -133,11 +133,11 @@ class Backing:
 
     def _flush_for_the_last_time(self, timeout: float) -> None:
         try:
-            self.buffer.refuse(True)  # else what another thread writes now would be lost
+            self.buffer.take_writes(False)  # else what another thread writes now would be lost
             self.flush(timeout)
             self._gate.is_closed = True
         except BaseException:
-            self.buffer.refuse(False)
+            self.buffer.take_writes(True)
             raise
 
     def _source(self, slots: Slots, max_wait: float | None = None) -> Source:

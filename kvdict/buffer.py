@@ -90,7 +90,7 @@ class WriteBuffer(BufferOptions):
         self._held: dict[str, Hold] = {}
         self._names = SortedNames()
         self._readers = 0
-        self._is_closed = False
+        self._takes_writes = True
 
     def notify(self) -> None:
         """Have those look again who wait for a change: for room, or for the end of a flush."""
@@ -167,7 +167,7 @@ class WriteBuffer(BufferOptions):
     def add(self, key: str, write: Write | None) -> Change:
         """Take a write, or a deletion, in place of what was pending for the key."""
         with self.lock:
-            if self._is_closed:
+            if not self._takes_writes:
                 raise ClosedError("the namespace was closed; this write was not taken")
             change = self._new(key, write)
             older = self.pending.get(key)
@@ -212,10 +212,10 @@ class WriteBuffer(BufferOptions):
         waiting = self.pending.get(change.key), self.sealed.get(change.key)
         return any(one is not None and one.first <= change.number for one in waiting)
 
-    def refuse(self, writes: bool) -> None:
-        """Take no more writes, or take them again: while it is flushed for the last time."""
+    def take_writes(self, willing: bool) -> None:
+        """Take writes from now on, or none: while it is flushed for the last time."""
         with self.lock:
-            self._is_closed = writes
+            self._takes_writes = willing
 
     def forget(self, key: str) -> None:
         """Believe the service about this key again, if nothing is pending for it."""

@@ -992,11 +992,11 @@ class TestByItself:
 
     def test_a_closed_one_takes_no_more_writes_until_it_is_opened_again(self, alone: Any) -> None:
         buffer = alone()
-        buffer.refuse(True)
+        buffer.take_writes(False)
         with pytest.raises(kvdict.ClosedError, match="was not taken"):
             buffer.add("k", None)
         assert "k" not in buffer
-        buffer.refuse(False)
+        buffer.take_writes(True)
         buffer.add("k", None)
 
     def test_its_names_come_in_order_between_bounds_however_many(self, alone: Any) -> None:
