@@ -551,18 +551,19 @@ class TestFailures:
         assert world.kv.stats()["pending"] == 0
         assert world.kv.client.get_value(world.kv.id, "0").data == b'"newer"'
 
-    def test_what_a_flush_had_no_time_for_is_pending_again(self, make: Any) -> None:
+    def test_what_a_flush_had_no_time_for_is_pending_again(self) -> None:
         """Else the background would not know of it."""
-        world: World = make(max_age=NEVER)
-        world.put_elsewhere("gone", 1)
-        world.kv["k"] = 1
-        del world.kv["gone"]
-        world.adapter.before = lambda method, url: world.pass_time(100)
-        with pytest.raises(kvdict.FlushError, match="'gone'"):
-            world.kv.flush(timeout=50)
-        buffer = world.kv.buffer
-        assert "gone" in buffer.pending
-        assert "gone" not in buffer.sealed
+        with buffered_worlds(parallel=False) as make:
+            world = make(max_age=NEVER)
+            world.put_elsewhere("gone", 1)
+            world.kv["k"] = 1
+            del world.kv["gone"]
+            world.adapter.before = lambda method, url: world.pass_time(100)
+            with pytest.raises(kvdict.FlushError, match="'gone'"):
+                world.kv.flush(timeout=50)
+            buffer = world.kv.buffer
+            assert "gone" in buffer.pending
+            assert "gone" not in buffer.sealed
 
     @pytest.mark.parametrize("started", [True, False])
     def test_an_interrupted_launch_sends_its_writes_once(
