@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 from kvdict.answers import may_pass
-from kvdict.errors import KVError, ServerError, TransportError
+from kvdict.errors import KVError, QuotaError, ServerError, TransportError
 from kvdict.flights import Flight, Slots
 
 R = TypeVar("R")
@@ -54,8 +54,8 @@ class Breaker:
 
 
 def is_away(error: KVError) -> bool:
-    """Tell whether it is the service that does not answer: no answer, 429, 5xx."""
-    return isinstance(error, ServerError) or may_pass(error)
+    """Tell whether it is the service that does not answer: none came, 429, a spent quota, 5xx."""
+    return isinstance(error, ServerError | QuotaError) or may_pass(error)
 
 
 def within(seconds: float, work: Callable[[], R]) -> R:

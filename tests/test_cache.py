@@ -28,6 +28,7 @@ from kvdict.codecs import BYTES, TEXT
 from kvdict.emulator.knobs import Fault
 from kvdict.reader import UNASKED
 from kvdict.writes import Write
+from tests.wire.support import RawServer, Reply, keep_answering, ok, refused
 from tests.world import World, wait_until
 
 NEVER = 1e9
@@ -837,6 +838,20 @@ class TestStale:
         world.pass_time(11)
         with pytest.raises(kvdict.NotFoundError):
             world.kv.get_many(["k", "l"]) if bulk else world.kv["k"]
+
+    @pytest.mark.parametrize("bulk", [False, True], ids=["one", "many"])
+    def test_it_is_served_once_the_daily_quota_is_spent(self, bulk: bool) -> None:
+        values = {key: {"value": "1", "metadata": None} for key in "kl"}
+        answer = ok({"values": values}) if bulk else Reply(200, b"1")
+        with RawServer(keep_answering(answer, refused(429, 10048))) as server:
+            where = f"kv+{server.url.removesuffix('/client/v4')}/{'a' * 32}/{'f' * 32}"
+            now = [0.0]
+            cache = ReadCache(ttl=60, stale_if_error=3600, timer=lambda: now[0])
+            with kvdict.open(where, token="x", cache=cache) as kv:
+                for now[0] in (0, 61, 62, 70):
+                    found = kv.get_many(["k", "l"]) if bulk else {"k": kv["k"]}
+                    assert found["k"] == 1
+            assert len(server.requests) == 2
 
     def test_a_key_that_is_not_cached_waits_as_ever(self, make: Make) -> None:
         world = make(cache={"ttl": 60, "stale_if_error": 3600})

@@ -25,7 +25,7 @@ from kvdict.emulator import Emulator, Knobs, Server, Store, serve
 from kvdict.emulator.knobs import Fault
 from tests.conftest import ACCOUNT
 from tests.contrib.conftest import served
-from tests.wire.support import RawServer, Reply, keep_answering
+from tests.wire.support import RawServer, Reply, keep_answering, refused
 from tests.world import World
 
 AWKWARD = ["", ".", "..", "a" * 513, "ü" * 300, "\ud800", "\udfff", f"{MARK}{'0' * 64}", "\0", "/"]
@@ -348,6 +348,19 @@ def test_reads_do_not_wait_again_for_a_service_that_failed_when_it_was_to_be_ope
     with RawServer(keep_answering(Reply(503))) as server:
         where = f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}/a-title"
         backend = Backend(where, prefix="t:", token="x", max_wait=0)
+        for _ in range(3):
+            assert backend.get("k") is None
+            assert backend.get_many(["k"]) == {}
+            assert backend.has("k") is False
+        assert len(server.requests) == 1
+        assert backend.set("k", 1) is False
+        assert len(server.requests) == 2
+
+
+def test_reads_leave_a_service_alone_whose_daily_quota_is_spent() -> None:
+    with RawServer(keep_answering(refused(429, 10048))) as server:
+        where = f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}/{'f' * 32}"
+        backend = Backend(where, prefix="t:", token="x")
         for _ in range(3):
             assert backend.get("k") is None
             assert backend.get_many(["k"]) == {}
