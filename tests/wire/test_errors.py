@@ -12,6 +12,7 @@ import socket
 import ssl
 import traceback
 import tracemalloc
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from http.client import IncompleteRead
@@ -838,7 +839,23 @@ def test_a_token_that_is_no_text_is_refused_and_not_shown(time: Time, bad: Any) 
     client = client_on(time, adapter=Service(ok()), token=lambda: bad)
     error = raised(lambda: client.get_value(NS, "k"), ConfigError)
     assert "hush" not in str(error)
-    assert "expected an API token" in str(error)
+    assert str(error).startswith("what the token callable returned: expected an API token")
+
+
+def test_a_token_that_is_given_and_no_text_is_named_and_not_shown() -> None:
+    bad: Any = b"hush-hush"
+    error = raised(lambda: Transport(BASE, bad), ConfigError)
+    assert str(error) == "token: expected an API token as a str, not bytes"
+
+
+@pytest.mark.usefixtures("collector_rests")
+def test_an_error_is_gone_with_its_last_user_and_what_its_frames_hold_too(time: Time) -> None:
+    sending = transport_on(time, adapter=Service(refused(404, 10009)))
+    try:
+        sending.send(Request("GET", "/x"))
+    except KVError as error:
+        gone = weakref.ref(error)
+    assert gone() is None
 
 
 def test_what_a_token_callable_raises_passes_and_frees_its_place(
