@@ -90,6 +90,7 @@ def test_every_operation_asks_with_its_method_and_path(time: Time) -> None:
         assert (seen.method, seen.url) == (method, f"{BASE}{ROOT}{path}")
         assert seen.headers["Authorization"] == f"Bearer {TOKEN}"
         assert seen.headers["User-Agent"] == USER_AGENT
+        assert seen.headers["Accept-Encoding"] == "gzip, deflate"
         assert ("Content-Type" in seen.headers) == (method in {"PUT", "POST"})
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kvdict.clock import RECENT, ServiceClock
 from kvdict.writes import Write, expiry_of
 
-from .support import EPOCH, NS, Service, Time, client_on, ok, running
+from .support import EPOCH, NS, Reply, Seen, Service, Time, client_on, ok, running
 
 
 class Pair:
@@ -165,6 +165,18 @@ def test_a_date_that_is_none_is_ignored(date: str | None, time: Time) -> None:
     assert pair.clock.offset == 0
     headers = {} if date is None else {"Date": date}
     client = client_on(time, adapter=Service(ok(headers=headers)))
+    client.delete_value(NS, "k")
+    assert client.transport.clock.offset == 0
+
+
+@pytest.mark.parametrize("stamped", [0, 10], ids=["at its start", "at its end"])
+def test_an_answer_that_took_long_says_little_about_the_clock(time: Time, stamped: int) -> None:
+    def answer(_seen: Seen) -> Reply:
+        date = formatdate(time.wall() + stamped, usegmt=True)
+        time.now += 10
+        return ok(headers={"Date": date})
+
+    client = client_on(time, adapter=Service(answer))
     client.delete_value(NS, "k")
     assert client.transport.clock.offset == 0
 

@@ -842,6 +842,17 @@ def test_a_token_that_is_no_text_is_refused_and_not_shown(time: Time, bad: Any) 
     assert str(error).startswith("what the token callable returned: expected an API token")
 
 
+@pytest.mark.parametrize("token", ["hush", None])
+def test_the_token_alone_is_masked_in_what_the_service_says(time: Time, token: str | None) -> None:
+    said = "Nothing like hush, and None like Bearer hush, without an x"
+    adapter = Service(refused(404, 10009, said))
+    error = raised(
+        lambda: transport_on(time, token=token, adapter=adapter).send(Request("GET", "/x")),
+        NotFoundError,
+    )
+    assert (said if token is None else said.replace("hush", "***")) in str(error)
+
+
 def test_a_token_that_is_given_and_no_text_is_named_and_not_shown() -> None:
     bad: Any = b"hush-hush"
     error = raised(lambda: Transport(BASE, bad), ConfigError)
