@@ -35,7 +35,7 @@ class WriteBuffer(BufferOptions):
     settle: seconds for which accepted writes go on overlaying reads, because the service may still
     answer with the past; None: 60 at Cloudflare, 0 in local homes.
     settle_bytes: at most so many bytes of them, the oldest leave early.
-    max_pending: keys that may wait before a writer has to.
+    max_pending: keys that may wait before they are sent in any case, and a writer has to wait.
     put_timeout: seconds for which a writer waits at most; then it is a BufferFullError.
     key_interval: seconds between two writes of one key; None: 1 at Cloudflare, 0 in local homes.
     journal: a file, or a folder for several processes, that keeps what is pending on disk. What a
@@ -230,8 +230,13 @@ class WriteBuffer(BufferOptions):
 
     @property
     def is_due(self) -> bool:
-        """Tell whether enough is pending to be sent at once."""
-        return len(self.pending) >= self.max_items or self.pending_bytes >= self.max_bytes
+        """Tell whether enough is pending to be sent at once: to fill a request, or the buffer."""
+        waiting = len(self.pending)
+        return (
+            waiting >= self.max_items
+            or waiting >= self.max_pending
+            or self.pending_bytes >= self.max_bytes
+        )
 
     # What the flusher does
 

@@ -1218,6 +1218,20 @@ class TestTheBackground:
             kv.update({str(number): number for number in range(10)})
             assert done.wait(30)
 
+    def test_a_full_buffer_is_sent_before_its_age(self) -> None:
+        buffer = WriteBuffer(max_age=NEVER, max_pending=3, put_timeout=30)
+        with kvdict.open("memory://", buffer=buffer) as kv:
+            kv.update({str(number): number for number in range(10)})
+            assert kv.stats()["pending"] <= 3
+
+    def test_who_waits_for_room_sees_to_it_that_somebody_makes_some(self) -> None:
+        buffer = WriteBuffer(max_age=NEVER, max_pending=3, put_timeout=30)
+        with kvdict.open("memory://", buffer=buffer) as kv:
+            for number in range(3):
+                kv.buffer.add(str(number), Write(str(number), b"1"))
+            kv["3"] = 1
+            assert kv.client.get_value(kv.id, "0").data == b"1"
+
     def test_for_ever_is_a_time_that_can_be_waited(self) -> None:
         buffer = WriteBuffer(max_age=math.inf, max_items=2, max_pending=2, put_timeout=math.inf)
         with kvdict.open("memory://", buffer=buffer) as kv:
