@@ -321,15 +321,27 @@ class TestIteration:
         assert len(list(one)) == 1199
         assert next(one, None) is None
 
+    @pytest.mark.parametrize(
+        ("write", "left"),
+        [
+            (lambda kv: operator.setitem(kv, "b", 2), ["a", "b"]),
+            (lambda kv: kv.update(b=2), ["a", "b"]),
+            (lambda kv: kv.setdefault("b", 2), ["a", "b"]),
+            (lambda kv: operator.delitem(kv, "a"), []),
+            (lambda kv: kv.delete_many(["a"]), []),
+            (lambda kv: kv.pop("a"), []),
+            (lambda kv: kvdict.sync({"b": 2}, kv), ["a", "b"]),
+            (lambda kv: kvdict.sync({"b": 2}, kv, delete=True), ["b"]),
+        ],
+    )
     def test_a_listing_that_len_made_does_not_hide_a_later_write(
-        self, kv: kvdict.KVNamespace[Any]
+        self, kv: kvdict.KVNamespace[Any], write: Callable[[Any], object], left: list[str]
     ) -> None:
         kv["a"] = 1
         iterator = iter(kv)
         assert len(kv) == 1
-        kv["b"] = 2
-        del kv["a"]
-        assert list(iterator) == ["b"]
+        write(kv)
+        assert list(iterator) == left
 
     def test_an_iterator_works_after_its_namespaces_name_is_gone(
         self, kv: kvdict.KVNamespace[Any]

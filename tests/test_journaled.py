@@ -141,6 +141,27 @@ os.kill(os.getpid(), 9)
         assert kv.stats()["pending"] == 0
 
 
+def test_what_was_changed_in_place_is_kept_too(tmp_path: Path) -> None:
+    program = """
+kv = open_kv(max_age=1e9)
+kv.setdefault("new", 1)
+kv.pop("popped")
+kv.touch("touched", metadata="m")
+with kv.edit("edited") as value:
+    value.append(2)
+kv.popitem()
+print("ready", flush=True)
+os.kill(os.getpid(), 9)
+"""
+    with kvdict.open(f"sqlite:///{tmp_path}/app.db") as kv:
+        kv.update(a=1, popped=1, touched=1, edited=[1])
+    assert kill_after(run(program, tmp_path), 1) == ["ready\n"]
+    with reopen(tmp_path, max_age=NEVER) as kv:
+        assert kv.stats()["pending"] == 5
+        assert dict(kv.items()) == {"new": 1, "touched": 1, "edited": [1, 2]}
+        assert kv.metadata("touched") == "m"
+
+
 def test_a_flushed_journal_is_empty(tmp_path: Path) -> None:
     with reopen(tmp_path, max_age=NEVER) as kv:
         kv.update({str(number): number for number in range(1000)})
@@ -196,6 +217,10 @@ def test_a_journal_that_is_read_only_takes_nothing_and_has_what_it_keeps_sent_on
         for key in ("k", "new"):
             with pytest.raises(kvdict.JournalError, match="read-only; make it writable"):
                 kv[key] = 2
+        with pytest.raises(kvdict.JournalError, match="read-only; make it writable"):
+            kv.setdefault("new", 2)
+        with pytest.raises(kvdict.JournalError, match="read-only; make it writable"):
+            kv.pop("k")
         assert dict(kv.items()) == {"k": 1}
         assert kv.flush().sent == 1
     (error,) = errors
