@@ -66,7 +66,7 @@ def start(
 
 def passed(run: Program[str]) -> int:
     """Return how many tests passed, after the end; AssertionError if any did not."""
-    out, errors = run.communicate(timeout=300)
+    out, errors = run.communicate(timeout=150)
     summary = re.fullmatch(r"(\d+) passed in .*", (out.splitlines() or [""])[-1])
     assert run.returncode == 0, out + errors
     assert summary, out + errors

@@ -460,12 +460,12 @@ def test_transfers_over_a_socket_that_are_killed_lose_nothing(
 def test_transfers_over_a_socket_that_are_killed_many_times_lose_nothing(
     tmp_path: Path, server: Server
 ) -> None:
-    rounds(tmp_path, 9, 60_000, 2, seed=4, server=server)
+    rounds(tmp_path, 6, 40_000, 1.5, seed=4, server=server)
 
 
 @pytest.mark.slow
 def test_transfers_that_are_killed_many_times_lose_nothing(tmp_path: Path) -> None:
-    rounds(tmp_path, 15, 40_000, 1.5, seed=2)
+    rounds(tmp_path, 9, 40_000, 1.5, seed=2)
 
 
 # Bad days at the service
