@@ -66,7 +66,7 @@ class Flusher:
         if self.outcomes.is_told_here:  # a callback may write, and is told nothing
             return
         self.outcomes.raise_if_any("this write was not taken; write again")
-        if not buffer.is_full or threading.current_thread() is self._thread:
+        if not buffer.is_full:
             return
         self.wake()
         with buffer.lock:
