@@ -18,6 +18,7 @@ from requests import ReadTimeout
 
 import kvdict
 from kvdict import WriteBuffer
+from kvdict.buffer import OVERHEAD
 from kvdict.changes import Change
 from kvdict.clock import ServiceClock
 from kvdict.delivery import Parcel, narrow
@@ -453,12 +454,31 @@ class TestFailures:
         world.knobs.faults, world.knobs.kinds = 1.0, ("500",)
         for number in range(5):
             world.kv[str(number)] = number
-        with pytest.raises(kvdict.BufferFullError, match="^5 writes wait .* for 0 s; .*not accepted"):
+        with pytest.raises(
+            kvdict.BufferFullError, match="^5 writes wait .* for 0 s; .*not accepted"
+        ):
             world.kv["one too many"] = 1
         assert "one too many" not in world.kv.buffer
         world.knobs.faults = 0
         world.kv.flush(timeout=1000)
         world.kv["now"] = 1
+
+    def test_stats_tell_what_waits_how_large_it_is_and_how_old(self, make: Any) -> None:
+        world = make(max_age=NEVER)
+
+        def told() -> tuple[float, ...]:
+            stats = world.kv.stats()
+            return stats["pending"], stats["pending_bytes"], round(stats["oldest_age"])
+
+        assert told() == (0, 0, 0)
+        world.kv["a"] = 1
+        world.pass_time(5)
+        world.kv["b"] = "xx"
+        world.pass_time(2)
+        expected = 2, 2 * OVERHEAD + len('a1b"xx"'), 7
+        assert told() == expected
+        world.kv.buffer.seal(everything=True)
+        assert told() == expected
 
     def test_after_a_timeout_the_same_write_is_sent_again_at_once_and_another_one_waits(
         self, make: Any
