@@ -52,6 +52,7 @@ class WriteBuffer(BufferOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._enough = min(self.max_items, self.max_pending)
         self.is_taken = False
         self.overlays = True
         self.listeners: tuple[weakref.ref[Listener], ...] = ()
@@ -231,12 +232,7 @@ class WriteBuffer(BufferOptions):
     @property
     def is_due(self) -> bool:
         """Tell whether enough is pending to be sent at once: to fill a request, or the buffer."""
-        waiting = len(self.pending)
-        return (
-            waiting >= self.max_items
-            or waiting >= self.max_pending
-            or self.pending_bytes >= self.max_bytes
-        )
+        return len(self.pending) >= self._enough or self.pending_bytes >= self.max_bytes
 
     # What the flusher does
 
