@@ -16,6 +16,7 @@ from kvdict.forks import renew_in_children
 from kvdict.home import Home
 from kvdict.models import FlushResult
 from kvdict.outcomes import AGAIN, Outcomes
+from kvdict.phrases import how_many
 from kvdict.rounds import Rounds
 
 if TYPE_CHECKING:
@@ -73,8 +74,9 @@ class Flusher:
             if not buffer.changed.wait_for(
                 lambda: not buffer.is_full, min(buffer.put_timeout, LONGEST)
             ):
+                waiting = len(buffer.pending) + len(buffer.sealed)
                 raise BufferFullError(
-                    f"{len(buffer.pending)} writes wait to be sent, and none has left for"
+                    f"{how_many(waiting, 'is')} to be sent, and none has left for"
                     f" {buffer.put_timeout:g} s; this write was not accepted"
                 )
 

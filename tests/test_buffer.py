@@ -455,7 +455,7 @@ class TestFailures:
         for number in range(5):
             world.kv[str(number)] = number
         with pytest.raises(
-            kvdict.BufferFullError, match="^5 writes wait .* for 0 s; .*not accepted"
+            kvdict.BufferFullError, match="^5 writes are .* for 0 s; .*not accepted"
         ):
             world.kv["one too many"] = 1
         assert "one too many" not in world.kv.buffer
