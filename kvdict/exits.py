@@ -99,8 +99,10 @@ class Exits:
         then = "start the program again" if flusher.journal else "write again"
         while True:
             left = max(0.0, self._end - time.monotonic())
+            timeout = min(flusher.buffer.exit_timeout, left)
             try:
-                flusher.flush(min(flusher.buffer.exit_timeout, left), then)
+                flusher.hurry(timeout)
+                flusher.flush(timeout, then)
                 return
             except SystemExit:
                 pass

@@ -71,7 +71,7 @@ class Flight(Generic[R]):
         self._over = Latch()
         self._process = os.getpid()
         if slots.width == 1:
-            self._run()
+            self._run_here()
         else:
             self._start()
 
@@ -102,11 +102,20 @@ class Flight(Generic[R]):
             self._slots.take(self, self._size)
             thread.start()
         except RuntimeError:  # the interpreter is exiting, or the machine has no thread left
-            self._run_and_free()
+            try:
+                self._run_here()
+            finally:
+                self._slots.give_back(self)
         except BaseException:  # an interrupt
             if thread.ident is None:
                 self._slots.give_back(self)
             raise
+
+    def _run_here(self) -> None:
+        """Do the work in the thread that asks for it, where an interrupt is not to be lost."""
+        self._run()
+        if self._error is not None and not isinstance(self._error, Exception):
+            raise self._error
 
     def _run_and_free(self) -> None:
         try:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 IDLE = 5.0
 """Seconds without work after which the background thread ends."""
+LEAST = 1.0
+"""Seconds that an answer has at exit, however little time is left."""
 LONGEST = threading.TIMEOUT_MAX
 """Seconds that Python waits at most: to wait for ever is more."""
 JOIN = 5.0
@@ -125,6 +127,10 @@ class Flusher:
         outcomes.raise_if_any(f"look at the cause, then {then}")
         outcomes.raise_if_late(target, timeout, then)
         return FlushResult(sent)
+
+    def hurry(self, seconds: float) -> None:
+        """Wait no longer than that for any answer: it may be this thread that has to."""
+        self._transport.longest_timeout = max(LEAST, seconds)
 
     def _begin(self, flush: object, timeout: float) -> bool:
         """Enter the flush as the one under way, within so many seconds.

@@ -211,8 +211,34 @@ def test_ctrl_c_at_exit_ends_the_waiting_and_all_that_is_lost_is_named() -> None
     assert "Traceback" not in said
 
 
-def test_a_second_end_while_it_flushes_changes_nothing() -> None:
-    assert signalled_at_exit(signal.SIGTERM, answers=True) == ("", ["key0", "key1"])
+def test_a_service_that_hangs_holds_up_no_exit_where_no_thread_can_be_started() -> None:
+    program = """
+import threading
+def refuse(self):
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+kv = open_kv(exit_timeout=1)
+kv["k"] = 1
+threading.Thread.start = refuse
+"""
+
+    def hang(connection: Connection) -> None:
+        if connection.read():
+            server.stopped.wait(60)
+
+    with RawServer(hang) as server:
+        where = f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}/{'f' * 32}"
+        done = subprocess.run(
+            [sys.executable, "-c", HEAD.replace("create=True", "token='x'") + program],
+            env={**os.environ, "WHERE": where, "PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, timeout=40, check=False,
+        )  # fmt: skip
+    assert done.stderr.count("at exit 1 write was not sent ('k')") == 1
+
+
+def test_a_second_end_while_it_flushes_loses_nothing() -> None:
+    """Where no thread can be started any more it interrupts a request, which is made again."""
+    said, sent = signalled_at_exit(signal.SIGTERM, answers=True)
+    assert (said, {*sent}) == ("", {"key0", "key1"})
 
 
 def test_a_forked_child_has_a_clean_buffer_and_flushes_its_own(where: str) -> None:
