@@ -130,7 +130,8 @@ class Flusher:
 
     def hurry(self, seconds: float) -> None:
         """Wait no longer than that for any answer: it may be this thread that has to."""
-        self._transport.longest_timeout = max(LEAST, seconds)
+        transport = self._transport
+        transport.longest_timeout = min(transport.longest_timeout, max(LEAST, seconds))
 
     def _begin(self, flush: object, timeout: float) -> bool:
         """Enter the flush as the one under way, within so many seconds.

@@ -344,23 +344,15 @@ def test_errors_of_who_calls_are_raised_in_every_mode(tmp_path: Path) -> None:
     assert list(readonly.names()) == []
 
 
-def test_reads_do_not_wait_again_for_a_service_that_failed_when_it_was_to_be_opened() -> None:
-    with RawServer(keep_answering(Reply(503))) as server:
-        where = f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}/a-title"
+@pytest.mark.parametrize(
+    ("place", "reply"),
+    [("a-title", Reply(503)), ("f" * 32, refused(429, 10048))],
+    ids=["when it was to be opened", "as its daily quota is spent"],
+)
+def test_a_service_that_fails_is_left_alone_by_reads(place: str, reply: Reply) -> None:
+    with RawServer(keep_answering(reply)) as server:
+        where = f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}/{place}"
         backend = Backend(where, prefix="t:", token="x", max_wait=0)
-        for _ in range(3):
-            assert backend.get("k") is None
-            assert backend.get_many(["k"]) == {}
-            assert backend.has("k") is False
-        assert len(server.requests) == 1
-        assert backend.set("k", 1) is False
-        assert len(server.requests) == 2
-
-
-def test_reads_leave_a_service_alone_whose_daily_quota_is_spent() -> None:
-    with RawServer(keep_answering(refused(429, 10048))) as server:
-        where = f"kv+{server.url.removesuffix('/client/v4')}/{ACCOUNT}/{'f' * 32}"
-        backend = Backend(where, prefix="t:", token="x")
         for _ in range(3):
             assert backend.get("k") is None
             assert backend.get_many(["k"]) == {}
