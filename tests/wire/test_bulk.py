@@ -33,6 +33,7 @@ from kvdict.writes import Write
 
 from .support import (
     NS,
+    Answering,
     Namespace,
     RawServer,
     Reply,
@@ -521,18 +522,23 @@ def test_a_bulk_get_is_halved_down_to_single_reads(time: Time) -> None:
     assert namespace.count("GET values") == 16
 
 
-def test_the_size_of_values_is_learnt_in_bytes(time: Time) -> None:
-    """Twenty-five megabytes are the service's limit; a character may be three of them."""
-    value = "語" * 100_000
-    namespace = Namespace(dict.fromkeys(texts(240), value.encode()))
+def with_room_for(pairs: int, namespace: Namespace) -> Answering:
+    """Let a namespace refuse a bulk read of more pairs than that as too large."""
 
     def answer(seen: Seen) -> Reply | BaseException:
-        if seen.path.endswith("/bulk/get") and len(seen.json["keys"]) * 300_000 > 25_000_000:
+        if seen.path.endswith("/bulk/get") and len(seen.json["keys"]) > pairs:
             namespace.events.append(("too much", 0))
             return refused(413)
         return namespace(seen)
 
-    reader = reader_on(time, answer, width=1)
+    return answer
+
+
+def test_the_size_of_values_is_learnt_in_bytes(time: Time) -> None:
+    """Twenty-five megabytes are the service's limit; a character may be three of them."""
+    value = "語" * 100_000
+    namespace = Namespace(dict.fromkeys(texts(240), value.encode()))
+    reader = reader_on(time, with_room_for(25_000_000 // 300_000, namespace), width=1)
     for _ in reader.read(namespace.values, details=False, eager=False):
         pass
     assert namespace.count("too much") == 1
@@ -543,14 +549,7 @@ def test_after_a_refusal_as_much_is_asked_for_as_fits_by_size(
 ) -> None:
     monkeypatch.setattr(reader_module, "AIM", 2475)
     namespace = Namespace(dict.fromkeys(texts(1000), b"x" * 26))
-
-    def answer(seen: Seen) -> Reply | BaseException:
-        if seen.path.endswith("/bulk/get") and len(seen.json["keys"]) * 26 > 2500:
-            namespace.events.append(("too much", 0))
-            return refused(413)
-        return namespace(seen)
-
-    reader = reader_on(time, answer, width=1)
+    reader = reader_on(time, with_room_for(2500 // 26, namespace), width=1)
     assert len(read(reader, namespace.values)) == 1000
     assert namespace.count("too much") == 1
     assert len(namespace.events) <= 15
