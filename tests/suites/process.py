@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,46 +28,46 @@ MODES: dict[str, dict[str, Any]] = {
 """Options of the backends under test."""
 EACH = [pytest.param(mode, marks=[] if mode == "both" else pytest.mark.slow) for mode in MODES]
 
-Runs = dict[str, Program[str]]
+
+class Group(Program[str]):
+    """A program that is killed together with what it started, which holds its output open."""
+
+    def __init__(self, command: list[str], **options: Any) -> None:
+        super().__init__(
+            command, stdout=subprocess.PIPE, text=True, start_new_session=True, **options
+        )
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
 
-@contextmanager
-def running(request: pytest.FixtureRequest, begin: Callable[[str], Program[str]]) -> Iterator[Runs]:
-    """Begin the modes that the module's tests ask for all at once, as mostly they sleep."""
-    mine = [
-        item for item in request.session.items
-        if isinstance(item, pytest.Function) and item.path == request.path
-    ]  # fmt: skip
-    modes = {str(item.callspec.params["mode"]) for item in mine}
-    runs = {mode: begin(mode) for mode in modes}
-    try:
-        yield runs
-    finally:
-        for run in runs.values():
-            run.kill()
-            run.communicate()
+def output(command: list[str], folder: Path = APART, **environment: str) -> str:
+    """Return what Python with these arguments prints; AssertionError if it fails."""
+    with Group(
+        [sys.executable, "-W", "error", *command],
+        cwd=folder,
+        env={**os.environ, **environment},
+        stderr=subprocess.PIPE,
+    ) as run:
+        out, errors = run.communicate(timeout=150)
+        assert run.returncode == 0, out + errors
+        return out
 
 
-def start(
+def passed(
     suites: str, mode: str, server: Server, *, folder: Path = APART, **environment: str
-) -> Program[str]:
-    """Start pytest on a module of `apart`, in this folder, with a namespace of its own."""
+) -> int:
+    """Return how many tests of a module of `apart` pass, run in this folder; none may fail."""
     where = f"{account_of(server)}/{suites}-{mode}"
     options = json.dumps({"where": where, "create": True, **MODES[mode]})
-    return Program(
-        [sys.executable, "-W", "error", "-m", "pytest", "-q", "--tb=short", "-c", os.devnull,
+    out = output(
+        ["-m", "pytest", "-q", "--tb=short", "-c", os.devnull,
          f"--rootdir={APART}", f"--confcutdir={APART}", "-p", "no:cacheprovider",
          "-p", "no:randomly", "-W", "error",
          "-W", "ignore::pytest.PytestUnknownMarkWarning", str(APART / f"{suites}.py")],
-        cwd=folder, env={**os.environ, "OPTIONS": options, **environment},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        folder, OPTIONS=options, **environment,
     )  # fmt: skip
-
-
-def passed(run: Program[str]) -> int:
-    """Return how many tests passed, after the end; AssertionError if any did not."""
-    out, errors = run.communicate(timeout=150)
     summary = re.fullmatch(r"(\d+) passed in .*", (out.splitlines() or [""])[-1])
-    assert run.returncode == 0, out + errors
-    assert summary, out + errors
+    assert summary, out
     return int(summary[1])

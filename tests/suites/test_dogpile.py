@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from kvdict.emulator import Server
 
-from .process import EACH, Runs, passed, running, start
-
-pytestmark = pytest.mark.xdist_group("dogpile")
-
-
-@pytest.fixture(scope="module")
-def runs(request: pytest.FixtureRequest, server: Server) -> Iterator[Runs]:
-    with running(request, lambda mode: start("dogpile_suites", mode, server)) as runs:
-        yield runs
+from .process import EACH, passed
 
 
 @pytest.mark.parametrize("mode", EACH)
-def test_dogpiles_suites_pass(mode: str, runs: Runs) -> None:
-    assert passed(runs[mode]) >= 27
+def test_dogpiles_suites_pass(mode: str, server: Server) -> None:
+    assert passed("dogpile_suites", mode, server) >= 27

@@ -10,12 +10,11 @@ from httpbin import app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from kvdict.emulator import Server
-from tests.processes import Program
 
 from . import needs, source
-from .process import EACH, Runs, passed, running, start
+from .process import EACH, passed
 
-pytestmark = [*needs("requests-cache"), pytest.mark.xdist_group("requests-cache")]
+pytestmark = needs("requests-cache")
 
 
 class Silent(WSGIRequestHandler):
@@ -37,17 +36,9 @@ def httpbin() -> Iterator[str]:
     running.server_close()
 
 
-@pytest.fixture(scope="module")
-def runs(request: pytest.FixtureRequest, server: Server, httpbin: str) -> Iterator[Runs]:
-    def begin(mode: str) -> Program[str]:
-        """Start it in the folder whose package `tests` is that of requests-cache."""
-        folder = source("requests-cache")
-        return start("requests_cache_suites", mode, server, folder=folder, HTTPBIN_URL=httpbin)
-
-    with running(request, begin) as runs:
-        yield runs
-
-
 @pytest.mark.parametrize("mode", EACH)
-def test_the_suites_of_requests_cache_pass(mode: str, runs: Runs) -> None:
-    assert passed(runs[mode]) >= 132
+def test_the_suites_of_requests_cache_pass(mode: str, server: Server, httpbin: str) -> None:
+    """In the folder whose package `tests` is that of requests-cache."""
+    folder = source("requests-cache")
+    count = passed("requests_cache_suites", mode, server, folder=folder, HTTPBIN_URL=httpbin)
+    assert count >= 132
