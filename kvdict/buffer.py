@@ -224,10 +224,15 @@ class WriteBuffer(BufferOptions):
             self._settling.remove(key)
 
     @property
+    def waiting(self) -> int:
+        """Count the writes that the service has not accepted yet."""
+        return len(self.pending) + len(self.sealed)
+
+    @property
     def is_full(self) -> bool:
         """Tell whether a writer has to wait."""
-        waiting = len(self.pending) + len(self.sealed)
-        return waiting >= self.max_pending or self.pending_bytes >= PENDING_BODIES * self.max_bytes
+        too_many = self.waiting >= self.max_pending
+        return too_many or self.pending_bytes >= PENDING_BODIES * self.max_bytes
 
     @property
     def is_due(self) -> bool:

@@ -151,7 +151,7 @@ class Delivery:
         """Keep writes pending."""
         unknown_for = GIVEN_UP if is_of_unknown_outcome(error) else 0.0
         self._buffer.give_back((parcel.change for parcel in parcels), unknown_for=unknown_for)
-        self._outcomes.put_off(len(parcels), error)
+        self._outcomes.put_off(error)
 
 
 class NotStoredError(ServerError):

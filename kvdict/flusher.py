@@ -76,9 +76,8 @@ class Flusher:
             if not buffer.changed.wait_for(
                 lambda: not buffer.is_full, min(buffer.put_timeout, LONGEST)
             ):
-                waiting = len(buffer.pending) + len(buffer.sealed)
                 raise BufferFullError(
-                    f"{how_many(waiting, 'is')} to be sent, and none has left for"
+                    f"{how_many(buffer.waiting, 'is')} to be sent, and none has left for"
                     f" {buffer.put_timeout:g} s; this write was not accepted"
                 )
 

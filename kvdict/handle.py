@@ -186,7 +186,7 @@ class Handle(Generic[V]):
 
 
 def _warn_of_pending(buffer: WriteBuffer, name: str) -> None:
-    pending = len(buffer.pending) + len(buffer.sealed)
+    pending = buffer.waiting
     if pending:
         warnings.warn(
             f"{name} was dropped with {pending} write{'s' if pending > 1 else ''} pending; they"

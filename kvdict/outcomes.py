@@ -78,7 +78,7 @@ class Outcomes:
             self.failed[key] = str(error)
         self.tell(self.buffer.on_error, error)
 
-    def put_off(self, writes: int, error: Exception) -> None:
+    def put_off(self, error: Exception) -> None:
         """Take in that writes stay pending, and when it is worth another try."""
         buffer = self.buffer
         passes = isinstance(error, ServerError) or may_pass(error)
@@ -90,7 +90,7 @@ class Outcomes:
             if not passes:
                 self.alarm = error
         level = logging.WARNING if passes else logging.ERROR
-        log.log(level, "%s still pending: %s", how_many(writes, "is"), error)
+        log.log(level, "%s still pending: %s", how_many(buffer.waiting, "is"), error)
         self.tell(buffer.on_error, error)
 
     def flushed(self, writes: int) -> None:

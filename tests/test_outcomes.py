@@ -105,6 +105,20 @@ def test_what_stays_pending_is_logged_and_told(
     assert isinstance(told[0], kvdict.NotFoundError if code else kvdict.ServerError)
 
 
+def test_what_is_logged_counts_all_that_waits_not_one_request_of_it(
+    make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make()
+    world.kv["gone"] = 1
+    send(world)
+    world.kv.update(a=1, b=2)
+    del world.kv["gone"]  # in a request of its own
+    world.knobs.planned.extend([Fault("524")] * 2)
+    send(world)
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert record.getMessage().startswith("3 writes are still pending: ")
+
+
 def test_a_refused_write_is_logged_and_told_with_the_reason(
     make: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
