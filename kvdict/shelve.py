@@ -159,9 +159,11 @@ def _open(filename: Filename, flag: Flag, options: Options) -> KVNamespace[bytes
     try:
         kv = open_namespace(where, codec="bytes", **rest)
     except ConfigError as error:
-        if isinstance(where, Path) and error.__cause__ and kind_of(str(where)):
-            raise not_ours(str(where), str(error)) from error
-        raise
+        target = parse_where(where)
+        if target.kind != "file" or error.__cause__ is None:  # then the file is well
+            raise
+        path = target.location
+        raise (not_ours(path, str(error)) if kind_of(path) else ShelveError(str(error))) from error
     with ExitStack() as stack:  # closed if it cannot be emptied
         stack.enter_context(kv)
         if flag == "n":

@@ -11,6 +11,7 @@ import os
 import pickle
 import re
 import shelve as standard
+import sqlite3
 import subprocess
 import sys
 import traceback
@@ -687,13 +688,26 @@ def test_the_way_that_the_message_says_works() -> None:
         assert into["a"] == 1
 
 
-def test_what_something_else_wrote_is_left_alone() -> None:
+@pytest.mark.parametrize("flag", ["c", "n", "w", "r"])
+def test_what_something_else_wrote_is_left_alone(flag: Any) -> None:
     Path("text").write_text("not a shelf " * 100)
-    with pytest.raises(kvdict.ConfigError, match="SQLite"):
-        shelve.open("text", "n")
-    assert Path("text").read_text() == "not a shelf " * 100
-    with pytest.raises(kvdict.ConfigError, match="not a file"):
-        shelve.open(".")
+    with contextlib.closing(sqlite3.connect("other.db")) as other:
+        other.execute("CREATE TABLE theirs (x)")
+    before = {name: Path(name).read_bytes() for name in os.listdir(".")}
+    for name, why in {
+        "text": "not an SQLite database", "other.db": "another application", ".": "not a file",
+        "sqlite:///text": "not an SQLite database",
+    }.items():  # fmt: skip
+        with pytest.raises(shelve.ShelveError, match=why):
+            shelve.open(name, flag)
+    assert {name: Path(name).read_bytes() for name in os.listdir(".")} == before
+
+
+@pytest.mark.parametrize("flag", ["c", "n", "w", "r"])
+def test_a_missing_folder_is_an_error_that_programs_with_a_shelf_catch(flag: Any) -> None:
+    with pytest.raises(dbm.error, match="exist|no folder"):
+        shelve.open("no/such", flag)
+    assert not os.path.exists("no")
 
 
 def test_a_file_in_use_beside_the_name_is_not_opened() -> None:
