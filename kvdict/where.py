@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -16,6 +17,8 @@ URL_VARIABLE = "KVDICT_URL"
 DEFAULT_NAMESPACE = "default"
 OFFLINE_VARIABLE = "KVDICT_OFFLINE"
 WEB = {"http", "https"}
+SECRETS = {"token", "api_token", "password"}
+"""Options that people try to pass in a URL, and that no URL holds."""
 OFFLINE_MEMORY = "kvdict-offline"
 """The memory that all namespaces share while KVDICT_OFFLINE is plain memory://."""
 
@@ -65,7 +68,7 @@ def parse_where(where: str | os.PathLike[str] | None) -> Target:
     if "://" in where:
         return _offline_or(_parse_url(where))
     if where.partition(":")[0] in _PARSERS and ":" in where:
-        raise ConfigError(f"{where!r}: two slashes are missing; understood are\n{FORMS}")
+        raise ConfigError(f"{_harmless(where)}: two slashes are missing; understood are\n{FORMS}")
     return _offline_or(Target("kv", name=where, is_plain=True))
 
 
@@ -90,7 +93,7 @@ def check_base_url(url: str, where: str) -> str:
     if "@" in parts.netloc:
         raise ConfigError(f"{where}: a base URL must not hold a user name or password")
     if parts.scheme not in WEB or not parts.hostname or parts.query or parts.fragment:
-        raise ConfigError(f"{where}: expected a URL such as {BASE_URL}, not {url!r}")
+        raise ConfigError(f"{where}: expected a URL such as {BASE_URL}, not {_harmless(url)}")
     return url.rstrip("/")
 
 
@@ -118,10 +121,7 @@ def _parse_url(url: str) -> Target:
         hint = f"; an emulator is kv+{parts.scheme}://..." if parts.scheme in WEB else ""
         raise ConfigError(f"unknown scheme in {_harmless(url)}{hint}; understood are\n{FORMS}")
     if "@" in parts.netloc:
-        raise ConfigError(
-            f"{_harmless(url)}: a URL never holds a token or password; put the token into"
-            f" {TOKEN_VARIABLE}, or name another variable with ?token_env=NAME"
-        )
+        raise _with_secret(url)
     if parts.fragment:
         raise ConfigError(f"{_harmless(url)}: write # as %23")
     option = "token_env" if parts.scheme.startswith("kv") else "namespace"
@@ -176,6 +176,8 @@ def _option(url: str, query: str, known: str) -> str | None:
     """Return the value of the one option that this kind of URL has."""
     options = dict(parse_qsl(query, keep_blank_values=True))
     for name, value in options.items():
+        if name in SECRETS:
+            raise _with_secret(url)
         if name != known:
             raise ConfigError(
                 f"{_harmless(url)}: unknown option {name!r}; understood in the URL is ?{known}=,"
@@ -186,10 +188,18 @@ def _option(url: str, query: str, known: str) -> str | None:
     return options.get(known)
 
 
+def _with_secret(url: str) -> ConfigError:
+    return ConfigError(
+        f"{_harmless(url)}: a URL never holds a token or password; put the token into"
+        f" {TOKEN_VARIABLE}, or name another variable with ?token_env=NAME"
+    )
+
+
 def _harmless(url: str) -> str:
-    """Return the URL as it may stand in a message: what may be a password is left out."""
+    """Return the URL as it may stand in a message: what may be a password or token is left out."""
     before, at, after = url.rpartition("@")
-    return repr(f"{before.partition('://')[0]}://***@{after}" if at else url)
+    shown = f"{before.partition('://')[0]}://***@{after}" if at else url
+    return repr(re.sub(r"([?&][^=&#]*=|#)[^&#]+", r"\1***", shown))
 
 
 def _offline_or(target: Target) -> Target:
