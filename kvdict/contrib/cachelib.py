@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from kvdict.codecs import Codec, find_codec
 from kvdict.contrib.backend import Backend
@@ -30,6 +30,16 @@ class KVCache(BaseCache):
     Values are pickled; a `secret` signs them. A value that cannot be pickled is a CodecError.
     """
 
+    _own: ClassVar[Codec[Any] | None] = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let a `serializer` of the class, as cachelib's own have one, be the codec."""
+        super().__init_subclass__(**options)
+        own: Any = cls.serializer
+        if own is not KVCache.serializer:
+            cls._own = own
+            cls.serializer = KVCache.serializer  # type: ignore[method-assign] # a property
+
     def __init__(
         self,
         where: str | os.PathLike[str] | KVNamespace[Any] | None = None,
@@ -46,6 +56,8 @@ class KVCache(BaseCache):
         key_prefix = key_prefix or ""
         for part in (prefix, key_prefix):
             check_prefix(part)
+        if options.get("codec") is None:
+            options["codec"] = self._own
         self._backend = Backend(where, prefix=prefix + key_prefix, **options)
 
     @property

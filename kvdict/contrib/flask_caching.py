@@ -38,7 +38,7 @@ class KVCache(cachelib.KVCache, BaseCache):
         }
         if not args and "where" not in options:
             options["where"] = config.get("CACHE_KVDICT_URL")
-        if options.get("codec") is None and options.get("secret") is None:
+        if cls._own is None and options.get("codec") is None and options.get("secret") is None:
             options["codec"] = _signed_with(app)
         return cls(*args, **options)
 

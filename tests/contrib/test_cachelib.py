@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -119,6 +120,27 @@ def test_the_serializer_is_read_and_set(world: World, cache: KVCache) -> None:
     nothing: Any = None
     with pytest.raises(kvdict.ConfigError):
         cache.serializer = nothing
+
+
+def test_the_serializer_of_a_subclass_is_its_codec_and_nothing_is_unpickled(world: World) -> None:
+    class Json(KVCache):
+        serializer = json  # as cachelib's own classes name theirs
+
+    class Deeper(Json):
+        pass
+
+    for kind in (Json, Deeper):
+        cache = kind(world.kv)
+        cache.set("k", [1])
+        assert world.kv["cachelib:k"] == [1]
+        KVCache(world.kv).set("pickled", {1})
+        assert cache.get("pickled") is None
+        cache.serializer = pickle
+        cache.set("k", {1})
+        assert cache.get("k") == {1}
+    with pytest.raises(kvdict.ConfigError, match="codec or secret"):
+        Json(world.kv, secret="s")
+    assert KVCache(world.kv, codec="text").serializer is not json
 
 
 def test_a_value_that_cannot_be_pickled_is_an_error_that_names_the_key(cache: KVCache) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -154,6 +155,18 @@ def test_values_are_signed_with_the_secret_key_and_read_with_its_fallbacks(where
     own.set("k", 3)
     assert own.get("k") == 3
     assert "old" not in repr(backend(new).serializer)
+
+
+def test_the_serializer_of_a_subclass_takes_the_place_of_signed_pickle(where: str) -> None:
+    class Json(KVCache):
+        serializer = json  # as cachelib's own classes name theirs
+
+    app = flask.Flask("news")
+    app.secret_key = "s"
+    cache = Json.factory(app, {"CACHE_KVDICT_URL": where}, [], {})
+    cache.set("k", [1])
+    with kvdict.open(where) as kv:
+        assert kv["flask-caching:k"] == [1]
 
 
 @pytest.mark.skipif(OLDER, reason="CACHE_SERIALIZER came with Flask-Caching 2.5")
