@@ -114,7 +114,10 @@ class Backend:
         return self._values({key: self.name(key) for key in keys})
 
     def has(self, key: str) -> bool:
-        """Tell whether the key is there: 1 request, which downloads no value."""
+        """Tell whether the key is there: 1 request, which downloads no value.
+
+        So it says True of a value that `get` cannot read and takes for missing.
+        """
         name = self.name(key)
         return self._try("has", lambda: self._asked(self._is_there, name), False)
 
@@ -170,7 +173,8 @@ class Backend:
         name, data = self.name(key), encode(self.codec, key, value)
 
         def add() -> bool:
-            if self._is_there(name):
+            entry = self._stored(name)
+            if entry is not None and self._counts(key, entry):
                 return False
             return _is_over_at_once(ttl) or self._put(name, data, ttl)
 
@@ -194,7 +198,7 @@ class Backend:
         if _is_over_at_once(ttl):
             return self.remove(key)
         entry = self._entry(key)
-        if entry is None:
+        if entry is None or not self._counts(key, entry):
             return False
         return self._try("touch", lambda: self._put(self.name(key), entry.value, ttl), False)
 
@@ -274,6 +278,11 @@ class Backend:
         except CodecError as error:
             self._fail("get", error)
             return default
+
+    def _counts(self, key: str, entry: Entry[bytes]) -> bool:
+        """Tell whether `get` would return a value, not take the entry for missing."""
+        is_there = not is_over(entry.metadata, self._now())
+        return is_there and self._value(key, entry, _MISSING) is not _MISSING
 
     def _put(self, name: str, data: bytes, ttl: float | None) -> bool:
         self.kv.put(name, data, **self._lasting(ttl))

@@ -230,6 +230,9 @@ def test_values_are_pickled_and_signed_by_the_secret(world: World) -> None:
     forged = kvdict.PickleCodec("other").dumps("forged")
     world.kv.using("bytes")["t:k"] = forged
     assert backend.get("k", "missing") == "missing"
+    assert not backend.touch("k", 60)
+    assert backend.add("k", "own")
+    assert backend.get("k") == "own"
     assert "s3cret" not in repr(backend.codec)
 
 
