@@ -16,6 +16,7 @@ from cachelib import BaseCache
 import kvdict
 from kvdict.contrib.cachelib import KVCache
 from kvdict.contrib.shared import close_all
+from kvdict.emulator.knobs import Fault
 from tests.world import World
 
 
@@ -269,3 +270,15 @@ def test_two_clients_have_sessions_of_their_own(where: str) -> None:
     one, two = app.test_client(), app.test_client()
     one.post("/", data={"item": "tea"})
     assert two.get("/").json == {"basket": []}
+
+
+def test_a_session_outlives_a_service_that_fails_where_failures_are_raised(
+    world: World,
+) -> None:
+    app = shop(KVCache(world.kv, failures="raise"))
+    one = app.test_client()
+    one.post("/", data={"item": "tea"})
+    world.kv.client.transport.max_wait = 0
+    world.knobs.planned.append(Fault("500"))
+    assert one.post("/", data={"item": "milk"}).status_code == 500
+    assert one.post("/", data={"item": "milk"}).json == {"basket": ["tea", "milk"]}
