@@ -8,8 +8,10 @@ unhandled SIGTERM.
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import sys
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -26,6 +28,10 @@ SPELLED_OUT = 100
 """Keys that are printed at exit: the last chance to learn which."""
 
 
+PARTING = 1.0
+"""Seconds that a background thread has to end at exit, if it is in the middle of a request."""
+
+
 class Exits:
     """The flushers of this process: stopped before a fork, flushed at the end."""
 
@@ -33,10 +39,12 @@ class Exits:
         self._flushers: WeakSet[Flusher] = WeakSet()
         self._process = 0
         self._is_behind_emulator = False
-        self.are_over = False
+        # An exit handler that imports us first is too late for a handler of ours.
+        self.are_over = is_in_an_exit_handler()
         self._is_done = False
         self._waiting: list[Flusher] = []
-        self._end = 0.0
+        self._longest = 0.0
+        self._spent = 0.0
 
     def watch(self, flusher: Flusher) -> None:
         """Flush it when the process ends."""
@@ -62,8 +70,6 @@ class Exits:
     def _flush_all(self) -> None:
         if not self.are_over:  # pragma: no branch - signalled, in children that are not measured
             self._waiting = list(self._flushers)
-            timeouts = [flusher.buffer.exit_timeout for flusher in self._waiting]
-            self._end = time.monotonic() + max(timeouts, default=0.0)
             self.are_over = True
         while self._waiting:
             self.flush_one(self._waiting[-1])
@@ -73,7 +79,8 @@ class Exits:
     def flush_one(self, flusher: Flusher) -> None:
         """Send what one flusher has, and print to stderr what did not make it.
 
-        All of the process's flushers, and the writes of later exit handlers, share one deadline.
+        All of the process's flushers, and the writes of later exit handlers, share the longest
+        timeout. What other handlers do between them takes none of it.
         """
         try:
             self._flush_in_time(flusher)
@@ -90,16 +97,21 @@ class Exits:
             if unknown:
                 parts.append(f"of unknown outcome: {name_some(unknown, SPELLED_OUT)}")
             print("; ".join(parts), file=sys.stderr)  # noqa: T201 - the last word there is
+        with suppress(KeyboardInterrupt):
+            # Else it may die with the buffer's lock taken, which a late __del__ would wait for.
+            flusher.rest(PARTING)
 
     def _flush_in_time(self, flusher: Flusher) -> None:
-        """Flush until the deadline, whatever signals come: there is no later time for it.
+        """Flush as long as there is time, whatever signals come: there is no later time for it.
 
         To exit is what is being done; Ctrl-C ends the waiting, so that what is left is printed.
         """
         then = "start the program again" if flusher.journal else "write again"
+        own = flusher.buffer.exit_timeout
+        self._longest = max(self._longest, own)
         while True:
-            left = max(0.0, self._end - time.monotonic())
-            timeout = min(flusher.buffer.exit_timeout, left)
+            timeout = min(own, max(0.0, self._longest - self._spent))
+            begun = time.monotonic()
             try:
                 flusher.hurry(timeout)
                 flusher.flush(timeout, then)
@@ -107,7 +119,9 @@ class Exits:
             except SystemExit:
                 pass
             except KeyboardInterrupt:
-                self._end = 0.0
+                self._spent = math.inf
+            finally:
+                self._spent += time.monotonic() - begun
 
     def hook_forks(self) -> None:
         """Stop before a fork, once more if the emulator came since.
@@ -134,6 +148,12 @@ class Exits:
 
             # Highest priority: before the finalizers that close what others may write to.
             util.Finalize(None, self.flush, exitpriority=1000)
+
+
+def is_in_an_exit_handler() -> bool:
+    """Tell whether the main thread is over, and runs what is left to be done at its end."""
+    main = threading.main_thread()
+    return threading.get_ident() == main.ident and not main.is_alive()
 
 
 exits = Exits()

@@ -7,6 +7,7 @@ handlers that may still write have run.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -70,7 +71,7 @@ class Flight(Generic[R]):
         # Not the thread's join(): interrupted, it takes a running thread for one that has ended.
         self._over = Latch()
         self._process = os.getpid()
-        if slots.width == 1:
+        if slots.width == 1 or sys.is_finalizing():  # to start a thread would never return
             self._run_here()
         else:
             self._start()

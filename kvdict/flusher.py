@@ -173,13 +173,18 @@ class Flusher:
             **self.outcomes.stats(),
         }
 
-    def stop(self) -> None:
+    def rest(self, patience: float) -> None:
+        """End the background thread and close the connections; the next write makes others."""
+        self.stop(patience)
+        self._transport.close()
+
+    def stop(self, patience: float = JOIN) -> None:
         """End the background thread; the next write starts it again."""
         with self.buffer.lock:
             thread, self._thread = self._thread, None
             self.buffer.changed.notify_all()
         if thread and thread is not threading.current_thread():
-            thread.join(JOIN)
+            thread.join(patience)
 
     def resume(self) -> None:
         """Start the background thread if anything waits for it."""

@@ -66,7 +66,9 @@ class OneHostAdapter(HTTPAdapter):
 
     def close(self) -> None:
         """Close the connections; the next request makes a new pool."""
-        self._pool = None
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()  # urllib3 does so itself only before the exit handlers
         super().close()
 
 

@@ -37,12 +37,12 @@ def where(request: Any, tmp_path: Path, server: Server) -> str:
 
 
 def run(
-    program: str, where: str, *, expect: int = 0, **options: Any
+    program: str, where: str, *, head: str = HEAD, expect: int = 0
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", HEAD + program],
+        [sys.executable, "-W", "error", "-c", head + program],
         env={**os.environ, "WHERE": where, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=100, check=False, **options,
+        capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == expect, done.stderr
     return done
@@ -94,6 +94,75 @@ kv["early"] = 1
     )
     run(program, where)
     assert stored(where) == {"early": 1, "late": 2}
+
+
+def test_a_handler_that_logs_at_the_very_end_may_write_first_then(where: str) -> None:
+    program = """
+import logging, logging.handlers
+kv = open_kv()
+class Handler(logging.Handler):
+    def emit(self, record):
+        kv[record.getMessage()] = 1
+log = logging.getLogger("program")
+log.addHandler(logging.handlers.MemoryHandler(1000, target=Handler()))
+log.warning("one")
+log.warning("two")
+"""
+    assert run(program, where).stderr == ""
+    assert stored(where) == {"one": 1, "two": 1}
+
+
+def test_what_other_handlers_do_takes_no_time_of_ours(where: str) -> None:
+    program = (
+        """
+import atexit, time
+monotonic, passed = time.monotonic, 0
+time.monotonic = lambda: monotonic() + passed
+def late():
+    global passed
+    passed = 3600
+    kv["late"] = 2
+atexit.register(late)
+"""
+        + HEAD
+        + """
+kv = open_kv()
+kv["early"] = 1
+"""
+    )
+    assert run(program, where, head="").stderr == ""
+    assert stored(where) == {"early": 1, "late": 2}
+
+
+def test_a_handler_that_imports_us_first_loses_nothing(where: str) -> None:
+    program = """
+import atexit, os, threading
+def late():
+    global kv
+    import kvdict
+    kv = kvdict.open(os.environ["WHERE"], create=True, buffer=kvdict.WriteBuffer(max_age=1e9))
+    kv["late"] = 1
+    kv["later"] = 2
+atexit.register(late)
+"""
+    assert run(program, where, head="").stderr == ""
+    assert stored(where) == {"late": 1, "later": 2}
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.parametrize("where", ["served"], indirect=True)
+def test_a_write_when_the_interpreter_is_torn_down_is_stored_or_named(where: str) -> None:
+    program = """
+class Late:
+    def __del__(self):
+        kv["late"] = 1
+kv = open_kv()
+late = Late()
+kv["early"] = 1
+"""
+    said = run(program, where).stderr
+    assert stored(where)["early"] == 1
+    assert "late" in stored(where) or "1 write was not sent ('late')" in said
 
 
 @pytest.mark.parametrize("first", ["", "import multiprocessing"])
