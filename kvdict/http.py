@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
-from http.client import HTTPResponse
+from http.client import HTTPResponse, IncompleteRead
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -98,8 +98,10 @@ def lost(what: str, base_url: str | None, cause: Exception) -> TransportError:
     bare(cause)
     foreseen = isinstance(cause, requests.RequestException | urllib3.exceptions.HTTPError | OSError)
     timed_out = _is_caused_by(cause, *TIMEOUTS) and not _is_caused_by(cause, *UNCONNECTED)
+    breaks_off = _is_caused_by(cause, IncompleteRead)
     said = _root(cause) if foreseen else str(cause) or type(cause).__name__
-    transient = foreseen and not _is_caused_by(cause, ValueError)
+    # http.client finds where a body breaks off by what it cannot read as a number.
+    transient = foreseen and (breaks_off or not _is_caused_by(cause, ValueError))
     cause.__cause__ = cause.__context__ = None
     advice = f"is {base_url} right, and to be reached from here (network, proxy settings)?"
     return TransportError(
@@ -170,5 +172,6 @@ def _is_caused_by(error: BaseException, *kinds: type[BaseException]) -> bool:
 
 def _root(error: BaseException) -> str:
     """Return what the first cause says: what is wrapped round it only repeats the URL."""
-    *_, root = _causes(error)
+    links = [*_causes(error)]
+    root = next((link for link in links if isinstance(link, IncompleteRead)), links[-1])
     return str(root) or type(root).__name__

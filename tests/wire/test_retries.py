@@ -759,15 +759,17 @@ def test_a_closed_transport_opens_new_connections(time: Time) -> None:
         assert len(server.connections) == 2
 
 
-@pytest.mark.parametrize("chunked", [False, True])
-def test_a_connection_dropped_within_a_body_is_tried_again(time: Time, chunked: bool) -> None:
+@pytest.mark.parametrize("chunks", [None, b"9\r\nthe", b"", b"3\r\nthe\r\n", b"3\r\nthe\r\n1"])
+def test_a_connection_dropped_within_a_body_is_tried_again(
+    time: Time, chunks: bytes | None
+) -> None:
     def behave(connection: Connection) -> None:
         connection.read()
         if connection.number == 2:
             connection.answer(Reply(200, b"the value"))
             return
-        if chunked:
-            connection.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nthe")
+        if chunks is not None:
+            connection.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
         else:
             connection.answer(Reply(200, b"the"), claims=9)
         if connection.number:
