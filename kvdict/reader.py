@@ -178,7 +178,7 @@ class Reading:
             try:
                 found = [self._single(group[0])] if is_alone else self._bulk(group)
             except KVError as error:
-                if _is_not_text(error):
+                if _is_not_text(error) and not is_alone:
                     suspects = size
                     continue
                 found = list(self._fetch_apart(group, error))

@@ -471,6 +471,15 @@ def test_an_entry_costs_one_request_and_up_to_three_where_it_is_binary(time: Tim
     assert reader.entry("k") is None
 
 
+def test_a_refusal_of_a_single_read_is_not_taken_for_one_of_many(time: Time) -> None:
+    for read_one in (BulkReader.entry, lambda reader, key: read(reader, [key])):
+        service = Service(*[refused(400, 10029)] * 50)
+        reader = BulkReader(client_on(time, adapter=service), NS, Slots(8))
+        with pytest.raises(APIError, match="10029"):
+            read_one(reader, "k")
+        assert len(service.seen) <= 2
+
+
 def test_a_replacement_character_is_read_singly(time: Time) -> None:
     """Cloudflare's local runtime answers with it in the place of bytes that are no text."""
     values = texts(100)
