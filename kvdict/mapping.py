@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from itertools import chain, zip_longest
 from typing import Any, Final, Self, TypeVar, overload
 
@@ -208,13 +209,27 @@ class KVMapping(Handle[V], MutableMapping[str, V]):
         """Store all pairs: a request ten thousand, or 10 MB; streams any iterable."""
         self._check_writable()
         pairs = chain(pairs_of(other), named.items())
-        self._backing.writes.put_many(self._write(key, value) for key, value in pairs)
+        with self._naming_own_keys():
+            self._backing.writes.put_many(self._write(key, value) for key, value in pairs)
 
     def clear(self) -> None:
         """Delete all keys, behind a prefix those below it: n / 1000 + n / 10,000 requests."""
         self._check_writable()
         keys = self._backing.listing.scan(self._space.prefix)
-        self._backing.writes.delete_many(key.name for key in keys)
+        with self._naming_own_keys():
+            self._backing.writes.delete_many(key.name for key in keys)
+
+    @contextmanager
+    def _naming_own_keys(self) -> Iterator[None]:
+        """Have the error of a bulk call name the keys as they were given, without our prefix."""
+        try:
+            yield
+        except BaseException as error:
+            full = getattr(error, "keys", ())
+            if full and self.prefix:
+                keys = tuple(key.removeprefix(self.prefix) for key in full)
+                error.keys = keys  # type: ignore[attr-defined] # foreign ones have it too
+            raise
 
     @property
     def _writes_made(self) -> int:

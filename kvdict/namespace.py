@@ -84,10 +84,12 @@ class KVNamespace(KVMapping[V]):
         last value stays. A bad pair is an error that names it and says what was sent before.
         """
         self._check_writable()
-        self._backing.writes.put_many(
+        writes = (
             self._write(key, *with_own_options(value, expiration_ttl, expiration, metadata))
             for key, value in pairs_of(pairs)
         )
+        with self._naming_own_keys():
+            self._backing.writes.put_many(writes)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, V]:
         """Return those of the keys that are there, in the order given: a request a hundred."""
@@ -172,7 +174,8 @@ class KVNamespace(KVMapping[V]):
     def delete_many(self, keys: Iterable[str]) -> None:
         """Delete the keys, missing or not: a request ten thousand; streams any iterable."""
         self._check_writable()
-        self._backing.writes.delete_many(map(self._space.to_write, several(keys)))
+        with self._naming_own_keys():
+            self._backing.writes.delete_many(map(self._space.to_write, several(keys)))
 
     def entry(self, key: str) -> Entry[V]:
         """Return value, expiration and metadata: 1 request.

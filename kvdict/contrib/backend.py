@@ -160,7 +160,7 @@ class Backend:
             raise
         except KVError as error:
             self._fail("set_many", error)
-            lost = {full.removeprefix(self.kv.prefix) for full in error.keys} or keys.keys()
+            lost = set(error.keys) or keys.keys()
             return [key for name, key in keys.items() if name in lost]
         return []
 
