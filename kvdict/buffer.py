@@ -37,7 +37,8 @@ class WriteBuffer(BufferOptions):
     settle_bytes: at most so many bytes of them, the oldest leave early.
     max_pending: keys that may wait before they are sent in any case, and a writer has to wait.
     put_timeout: seconds for which a writer waits at most; then it is a BufferFullError.
-    key_interval: seconds between two writes of one key; None: 1 at Cloudflare, 0 in local homes.
+    key_interval: seconds between two writes of one key that the buffer sends; None: 1 at
+    Cloudflare, 0 in local homes.
     journal: a file, or a folder for several processes, that keeps what is pending on disk. What a
     dead process left is sent by the next that opens it.
     durability: what an assignment that has returned survives then: "process", SIGKILL; "power", a

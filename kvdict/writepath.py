@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from enum import Enum
 from functools import partial
@@ -15,13 +15,15 @@ from kvdict.chunks import Deletion
 from kvdict.client import Client
 from kvdict.errors import JournalError, KVError
 from kvdict.flusher import Flusher
+from kvdict.overlaps import Overlaps
 from kvdict.phrases import how_many
 from kvdict.readthrough import ReadThrough
 from kvdict.turns import Turns
-from kvdict.writer import BulkWriter
+from kvdict.writer import Accepted, BulkWriter
 from kvdict.writes import PackedWrite, Write
 
 L = TypeVar("L")
+Items = Sequence[PackedWrite | Deletion]
 
 log = logging.getLogger("kvdict")
 
@@ -58,6 +60,7 @@ class WritePath:
         self._flusher = flusher
         self._writer = writer
         self._turns = turns
+        self._overlaps = Overlaps()
 
     def put(self, write: Write) -> None:
         """Store one pair: one request, or a part of one later."""
@@ -74,7 +77,7 @@ class WritePath:
             return
         self.made += 1
         with self._doubting():
-            self._writer.put(writes, self._remember)
+            self._writer.put(writes, self._watch)
 
     def delete_many(self, keys: Iterable[str]) -> None:
         """Delete many keys: a request ten thousand."""
@@ -83,7 +86,7 @@ class WritePath:
             return
         self.made += 1
         with self._doubting():
-            self._writer.delete(keys, self._remember)
+            self._writer.delete(keys, self._watch)
 
     def send_many(self, writes: Iterable[Write], accepted: Callable[[list[str]], None]) -> None:
         """Store many pairs at once, past the buffer, whose writes the caller has flushed.
@@ -92,13 +95,13 @@ class WritePath:
         """
         self.made += 1
         with self._doubting():
-            self._writer.put(writes, partial(self._tell, accepted))
+            self._writer.put(writes, partial(self._watch, accepted=accepted))
 
     def remove_many(self, keys: Iterable[str], accepted: Callable[[list[str]], None]) -> None:
         """Delete many keys the same way."""
         self.made += 1
         with self._doubting():
-            self._writer.delete(keys, partial(self._tell, accepted))
+            self._writer.delete(keys, partial(self._watch, accepted=accepted))
 
     def modify(
         self,
@@ -191,30 +194,51 @@ class WritePath:
     def _send(self, key: str, write: Write | None) -> None:
         """Write through: reads see it at once, and no more if it fails."""
         self.made += 1
-        change = self._buffer.begin(key, write) if self._is_watched else None
-        try:
-            if write is None:
-                self._client.delete_value(self._namespace_id, key)
+        with self._overlaps.writing([key]) as overlapping:
+            change = self._buffer.begin(key, write) if self._is_watched else None
+            try:
+                if write is None:
+                    self._client.delete_value(self._namespace_id, key)
+                else:
+                    self._client.put_value(self._namespace_id, write)
+                    self._reads.source.reader.learn(key, write.data)
+            except BaseException:
+                if change:
+                    self._buffer.drop(change)
+                raise
+            if change and not overlapping:
+                self._buffer.accepted([change])
             else:
-                self._client.put_value(self._namespace_id, write)
-                self._reads.source.reader.learn(key, write.data)
-        except BaseException:
-            if change:
-                self._buffer.drop(change)
-            raise
-        if change:
-            self._buffer.accepted([change])
-        else:
-            self._buffer.touched(key)  # somebody may have begun to read ahead meanwhile
+                self._doubt(key, change)  # somebody may have begun to read ahead meanwhile
 
-    def _tell(
-        self, accepted: Callable[[list[str]], None], items: Sequence[PackedWrite | Deletion]
-    ) -> None:
-        self._remember(items)
-        accepted([item.key for item in items])
+    @contextmanager
+    def _watch(
+        self, items: Items, accepted: Callable[[list[str]], None] | None = None
+    ) -> Iterator[Accepted]:
+        """Follow a chunk of a bulk call on its way."""
+        with self._overlaps.writing([item.key for item in items]) as overlapping:
 
-    def _remember(self, items: Iterable[PackedWrite | Deletion]) -> None:
+            def take(part: Items) -> None:
+                self._remember(part, overlapping)
+                if accepted:
+                    accepted([item.key for item in part])
+
+            yield take
+
+    def _remember(self, items: Items, overlapping: Set[str]) -> None:
         """Let accepted writes of a bulk call settle, and be seen by who is at one of their keys."""
         self._turns.disturb(item.key for item in items)
         if self._is_watched:
-            self._buffer.remember((item.key, item.write) for item in items)
+            known = [item for item in items if item.key not in overlapping]
+            self._buffer.remember((item.key, item.write) for item in known)
+            for item in items:
+                if item.key in overlapping:
+                    self._doubt(item.key)
+
+    def _doubt(self, key: str, change: Change | None = None) -> None:
+        """Ask the service for this key: of two writes at once nobody here knows the last."""
+        if change:
+            self._buffer.drop(change)
+        else:
+            self._buffer.touched(key)
+        self._buffer.forget(key)

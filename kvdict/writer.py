@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Set
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 from kvdict.chunks import Chunk, Chunker, Deletion, Item, ItemT
 from kvdict.client import Client
@@ -16,6 +18,16 @@ from kvdict.writes import PackedWrite, Write
 
 INTERRUPTED = 5.0
 """Seconds that an interrupted call waits for what is under way; a second interrupt ends that."""
+
+
+Accepted = Callable[[Sequence[Any]], None]
+Watch = Callable[[Sequence[Any]], AbstractContextManager[Accepted]]
+"""Of packed writes, or of deletions."""
+
+
+def unwatched(_: Sequence[Item]) -> AbstractContextManager[Accepted]:
+    """Have nobody told of what is sent."""
+    return nullcontext(lambda _: None)
 
 
 class BulkWriter:
@@ -34,25 +46,24 @@ class BulkWriter:
     def put(
         self,
         writes: Iterable[Write],
-        accepted: Callable[[Sequence[PackedWrite]], None] | None = None,
+        watch: Watch = unwatched,
     ) -> int:
         """Store the pairs, the last one where a key repeats; return how many were sent.
 
-        `accepted` is called with those that the service has taken, before their keys may go again.
+        `watch` is entered with each chunk on its way; what it gives is called with those writes
+        that the service has taken, before their keys may go again.
         """
-        return self._stream(map(PackedWrite, writes), self._put, accepted)
+        return self._stream(map(PackedWrite, writes), self._put, watch)
 
-    def delete(
-        self, keys: Iterable[str], accepted: Callable[[Sequence[Deletion]], None] | None = None
-    ) -> int:
+    def delete(self, keys: Iterable[str], watch: Watch = unwatched) -> int:
         """Delete the keys, present or not; return how many were sent."""
-        return self._stream(map(Deletion, keys), self._delete, accepted)
+        return self._stream(map(Deletion, keys), self._delete, watch)
 
     def _stream(
         self,
         items: Iterable[ItemT],
         send: Callable[[Sequence[ItemT]], BulkResult],
-        accepted: Callable[[Sequence[ItemT]], None] | None,
+        watch: Watch,
     ) -> int:
         convoy = Convoy(self._slots)
         chunk: Chunk[ItemT] = Chunk()
@@ -60,7 +71,7 @@ class BulkWriter:
 
         def launch(chunk: Chunk[ItemT]) -> None:
             items = list(chunk.items.values())
-            convoy.send(partial(self._store, items, send, accepted), chunk.items.keys(), chunk.size)
+            convoy.send(partial(self._store, items, send, watch), chunk.items.keys(), chunk.size)
 
         try:
             for item in items:
@@ -83,9 +94,19 @@ class BulkWriter:
         self,
         items: Sequence[ItemT],
         send: Callable[[Sequence[ItemT]], BulkResult],
-        accepted: Callable[[Sequence[ItemT]], None] | None,
+        watch: Watch,
     ) -> int:
         """Send until all are accepted, in halves where that is too much; return how many."""
+        with watch(items) as accepted:
+            self._send(items, send, accepted)
+        return len(items)
+
+    def _send(
+        self,
+        items: Sequence[ItemT],
+        send: Callable[[Sequence[ItemT]], BulkResult],
+        accepted: Accepted,
+    ) -> None:
         transport = self._client.transport
         deadline = transport.deadline()
         rest = [items]
@@ -101,15 +122,13 @@ class BulkWriter:
                 error.keys = tuple(item.key for chunk in [part, *rest] for item in chunk)
                 raise
             refused = set(result.unsuccessful_keys)
-            if accepted:
-                accepted([item for item in part if item.key not in refused])
+            accepted([item for item in part if item.key not in refused])
             if refused:
                 again = [item for item in part if item.key in refused]
                 if not again or not transport.back_off(attempt, deadline):
                     raise _not_stored(refused, rest)
                 rest.append(again)
                 attempt += 1
-        return len(items)
 
     def _put(self, part: Sequence[PackedWrite]) -> BulkResult:
         if len(part) == 1:
