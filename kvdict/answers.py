@@ -24,6 +24,8 @@ NAMESPACE_NOT_FOUND = 10013
 TITLE_EXISTS = 10014
 NOT_TEXT = 10029
 DAILY_QUOTA = 10048
+GATEWAY_TIMEOUTS = {504, 524}
+"""Statuses of one who waited in vain for the service, which may still be at it."""
 AUTH_CODES = {6003, 7001, 9103, 9106, 9109, 10000, 10031, 10037, 10405}
 """Codes that speak of the token, whatever status they come with; 7001 is "method not available":
 the methods sent here are right, and a token without the scope gets the same answer."""
@@ -206,7 +208,7 @@ def may_pass(error: Exception) -> bool:
 
 
 def too_much(error: Exception) -> bool:
-    """Tell whether less in one request may help: 413, 524, a timeout."""
+    """Tell whether less in one request may help: 413, a timeout, ours or a gateway's."""
     if isinstance(error, TransportError):
         return error.timed_out
-    return isinstance(error, APIError) and error.status in {413, 524}
+    return isinstance(error, APIError) and error.status in {413, *GATEWAY_TIMEOUTS}

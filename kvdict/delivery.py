@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kvdict.answers import too_much
+from kvdict.answers import GATEWAY_TIMEOUTS, too_much
 from kvdict.buffer import WriteBuffer
 from kvdict.changes import Change
 from kvdict.chunks import Chunker, Deletion
@@ -28,7 +28,6 @@ SEARCHES = 64
 """Requests that one search for refused pairs in a chunk may take."""
 GIVEN_UP = 120.0
 """Seconds after which the service no longer works on a request whose answer was lost."""
-GATEWAY_TIMEOUT = 524
 
 log = logging.getLogger("kvdict")
 
@@ -165,7 +164,7 @@ def is_of_unknown_outcome(error: Exception) -> bool:
     """
     if isinstance(error, TransportError):
         return error.timed_out
-    return isinstance(error, APIError) and error.status == GATEWAY_TIMEOUT
+    return isinstance(error, APIError) and error.status in GATEWAY_TIMEOUTS
 
 
 def is_about_a_pair(error: Exception) -> bool:

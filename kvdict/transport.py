@@ -62,8 +62,8 @@ Timeout = tuple[float, float]
 class Request:
     """One request; `query` and `body` are asked again for each attempt if they are callable.
 
-    Without `retry_lost` a 413, a 524 or a timeout is the caller's at once, who halves the work, or
-    minds that the service may still be at it. An answer has `most` bytes at most.
+    Without `retry_lost` a 413, 504, 524 or a timeout is the caller's at once, who halves the work,
+    or minds that the service may still be at it. An answer has `most` bytes at most.
     """
 
     method: str

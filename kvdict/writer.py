@@ -34,7 +34,7 @@ class BulkWriter:
     """Stores and deletes any number of pairs of one namespace, streaming.
 
     Chunks of at most 10,000 pairs and 10 MB, several under way. The chunk size shrinks for good
-    where the service found a body too large (413, 524, a timeout).
+    where the service found a body too large (413, 504, 524, a timeout).
     """
 
     def __init__(self, client: Client, namespace_id: str, slots: Slots) -> None:
