@@ -18,9 +18,9 @@ from kvdict import errors
 PACKAGE = Path(kvdict.__file__).parent
 PACKAGES = {
     "transfer": (
-        "report", "records", "decoder", "table", "seen", "paths", "draft", "state", "filenames",
-        "interrupts", "writers", "lines", "jsontext", "wrangler", "folder", "formats", "inventory",
-        "namespaces", "identity", "pace", "work", "frontier", "exporting", "importing", "copying",
+        "report", "records", "decoder", "table", "seen", "draft", "namespaces", "identity", "paths",
+        "state", "filenames", "interrupts", "writers", "lines", "jsontext", "wrangler", "folder",
+        "formats", "inventory", "pace", "work", "frontier", "exporting", "importing", "copying",
         "comparing", "syncing", "clearing", "__init__",
     ),
     "cli": (

@@ -60,7 +60,7 @@ def export(
         "work": "export", "source": identity(kv), "prefix": kv.prefix + prefix,
         "target": path and str(path), "format": format, "cursors": cursor_kind(kv),
     }  # fmt: skip
-    kept = state_path(state, path)
+    kept = state_path(state, path, kv)
     if path is None and (resume or kept):
         raise ConfigError("what goes into a stream cannot be gone on with; name a file")
     work = Work([kv], State(kept, about), progress=progress, stop=stop)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import unquote
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 from kvdict.errors import TransferError
 from kvdict.transfer.namespaces import KV
+
+BESIDE = "", "-wal", "-shm", "-journal"
+"""What SQLite adds to a database's name for the files that belong to it."""
 
 
 def identity(kv: KV) -> str:
     """Return a text that is the same for the same namespace, and without secrets."""
     home = kv._backing.home
     place = home.place if home.local else f"{kv.client.transport.base_url}/{kv.client.account_id}"
-    scheme, slashes, path = place.partition(":///")
-    if slashes and scheme == "sqlite":
-        place = f"sqlite:///{os.path.realpath(unquote(path))}"
+    database = _database(kv)
+    if database is not None:
+        place = f"sqlite:///{database}"
     if place == "memory://":  # private: another one each time
         place = f"memory://#{id(home)}"
     return f"{place}/{kv.id}"
@@ -31,3 +35,32 @@ def check_apart(source: KV, target: KV, prefix: str = "") -> None:
             f"source and target are the same: {target!r}; name two namespaces, or two prefixes"
             " of which neither begins with the other"
         )
+
+
+def check_not_own(path: Path, *kvs: KV) -> None:
+    """Raise TransferError if the path is a file that one of the namespaces lies in."""
+    for kv in kvs:
+        database = _database(kv)
+        if database is None:
+            continue
+        for ending in BESIDE:
+            if _is_same(path, database.with_name(database.name + ending)):
+                raise TransferError(
+                    f"{path} belongs to the database of {kv!r}, which it would destroy; name"
+                    " another file"
+                )
+
+
+def _database(kv: KV) -> Path | None:
+    """Return the file that a local namespace lies in, links followed; None for another one."""
+    scheme, _, path = kv._backing.home.place.partition(":///")
+    if scheme != "sqlite":
+        return None
+    return Path(os.path.realpath(os.fsdecode(unquote_to_bytes(path))))
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:  # one of them is not there
+        return one == other

@@ -230,6 +230,31 @@ def test_a_copy_that_cannot_keep_its_state_says_so(cli: Cli, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        ("import {} all --state all", "all is a part of what is read or written; name another"),
+        ("export {} -o out --state app.db", "app.db belongs to the database of"),
+        ("export {} -o out --state notes", "notes is in the way: it is not the state of a"),
+        ("import {} all", "all.state is in the way"),
+    ],
+)
+def test_no_file_but_a_state_is_taken_for_the_state(
+    cli: Cli, tmp_path: Path, arguments: str, says: str
+) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    fill(where, {"k": b"v"})
+    files = {"all": '{"key":"new","value":"1"}', "notes": "mine", "all.state": "mine"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    ran = cli(*arguments.format(where).split())
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, b"", 1)
+    assert says in ran.err
+    assert "state=" not in ran.err
+    assert contents(where) == {"k": b"v"}
+    assert {name: (tmp_path / name).read_text() for name in files} == files
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
         (["export", "{}", "--format", "dir"], "a directory needs a name"),
         (["export", "{}", "--resume"], "cannot be gone on with"),
         (["import", "{}", "-", "--resume"], "--state FILE"),

@@ -331,6 +331,86 @@ def test_a_cursor_that_the_service_has_forgotten_costs_listings_alone(tmp_path: 
         assert (tmp_path / "out").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
+SOMEBODYS: dict[str, Callable[[Path], object]] = {
+    "text": lambda path: path.write_text("notes"),
+    "empty": lambda path: path.touch(),
+    "json": lambda path: path.write_text('{"about": {}, "at": {}, "more": 1}'),
+    "large": lambda path: path.write_text('{"about": {}, "at": {}}'.ljust(1_000_001)),
+    "link": lambda path: path.symlink_to("elsewhere"),
+    "pipe": lambda path: os.mkfifo(path),
+    "folder": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("kind", SOMEBODYS)
+def test_somebody_elses_file_in_place_of_the_state_stays_and_nothing_is_sent(
+    tmp_path: Path, kind: str, resume: bool
+) -> None:
+    state = tmp_path / "out.state"
+    SOMEBODYS[kind](state)
+    before = state.lstat()
+    (tmp_path / "out").write_text('{"key":"a","value":"1"}')
+    with memory(plain(3)) as kv, memory() as other:
+        works: list[Callable[[], object]] = [
+            lambda: transfer.export(kv, tmp_path / "out", resume=resume),
+            lambda: transfer.import_(tmp_path / "out", other, resume=resume),
+        ]
+        if kind != "link":  # a link that was named is followed
+            works.append(lambda: transfer.copy(kv, other, state=state, resume=resume))
+        for work in works:
+            with pytest.raises(TransferError, match=r"out\.state is in the way: it is not"):
+                work()
+        assert len(other) == 0
+    assert state.lstat() == before
+    assert {entry.name for entry in tmp_path.iterdir()} == {"out", "out.state"}
+
+
+def test_a_state_half_written_at_a_kill_is_replaced_and_nothing_else_in_its_place(
+    tmp_path: Path,
+) -> None:
+    new = tmp_path / "out.state.new"
+    with memory(plain(1500)) as kv:
+        for begun in ("", '{"abo', '{"about": {"work": "ex'):
+            new.write_text(begun)
+            transfer.export(kv, tmp_path / "out")
+            assert not new.exists()
+        new.write_text("notes")
+        with pytest.raises(TransferError, match=r"out\.state\.new is in the way"):
+            transfer.export(kv, tmp_path / "out")
+        assert new.read_text() == "notes"
+
+
+@pytest.mark.parametrize("state", ["out", "out.part", "out/state", "link"])
+def test_a_state_is_no_part_of_what_is_written(tmp_path: Path, state: str) -> None:
+    (tmp_path / "link").symlink_to("out")
+    with memory(plain(3)) as kv, pytest.raises(TransferError, match="name another file for the st"):
+        transfer.export(kv, tmp_path / "out", state=tmp_path / state)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["link"]
+
+
+@pytest.mark.parametrize("name", ["app.db", "app.db-wal", "app.db-journal", "link", "hard"])
+def test_a_state_is_no_file_of_a_database(tmp_path: Path, name: str) -> None:
+    (tmp_path / "link").symlink_to("app.db")
+    state = tmp_path / name
+    with (
+        kvdict.open(f"sqlite:///{tmp_path}/app.db", codec="bytes") as kv,
+        memory(plain(3)) as other,
+    ):
+        (tmp_path / "hard").hardlink_to(tmp_path / "app.db")
+        works: list[Callable[[], object]] = [
+            lambda: transfer.export(kv, tmp_path / "out", state=state),
+            lambda: transfer.import_(io.BytesIO(b'{"key":"a","value":""}'), kv, state=state),
+            lambda: transfer.copy(other, kv, state=state),
+            lambda: transfer.copy(kv, other, state=state),
+        ]
+        for work in works:
+            with pytest.raises(TransferError, match="belongs to the database of"):
+                work()
+        kv["k"] = b"v"
+        assert dict(kv) == {"k": b"v"}
+
+
 def test_somebody_elses_folder_is_not_deleted(tmp_path: Path) -> None:
     (tmp_path / "out.part").mkdir()
     (tmp_path / "out.part" / "precious").write_text("")
