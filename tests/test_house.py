@@ -25,8 +25,8 @@ PACKAGES = {
     ),
     "cli": (
         "words", "input", "output", "failures", "retries", "questions", "opening", "command",
-        "progress", "reports", "listing", "values", "removal", "files", "between", "namespaces",
-        "emulator", "completion", "root", "__init__",
+        "progress", "reports", "listing", "target", "values", "removal", "files", "between",
+        "namespaces", "emulator", "completion", "root", "__init__",
     ),
 }  # fmt: skip
 """The order of the modules in packages that have one."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from kvdict.errors import TransferError
 from kvdict.transfer.namespaces import KV
 
-BESIDE = "", "-wal", "-shm", "-journal"
-"""What SQLite adds to a database's name for the files that belong to it."""
+BESIDE = "", "-wal", "-shm", "-journal", ".lock"
+"""What is added to a database's name for the files that belong to it, the last of a journal's."""
 
 
 def identity(kv: KV) -> str:
@@ -40,15 +41,18 @@ def check_apart(source: KV, target: KV, prefix: str = "") -> None:
 def check_not_own(path: Path, *kvs: KV) -> None:
     """Raise TransferError if the path is a file that one of the namespaces lies in."""
     for kv in kvs:
-        database = _database(kv)
-        if database is None:
-            continue
-        for ending in BESIDE:
-            if _is_same(path, database.with_name(database.name + ending)):
-                raise TransferError(
-                    f"{path} belongs to the database of {kv!r}, which it would destroy; name"
-                    " another file"
-                )
+        if any(_is_same(path, file) for file in _files(kv)):
+            raise TransferError(
+                f"{path} is a file of {kv!r} itself, and would be destroyed; name another file"
+            )
+
+
+def _files(kv: KV) -> Iterator[Path]:
+    """Yield the files of a local namespace, and of an open journal, there or not."""
+    journal = kv._backing.flusher.journal
+    for database in (_database(kv), Path(os.path.realpath(journal.path)) if journal else None):
+        if database is not None:
+            yield from (database.with_name(database.name + ending) for ending in BESIDE)
 
 
 def _database(kv: KV) -> Path | None:

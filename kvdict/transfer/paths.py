@@ -17,10 +17,14 @@ SUFFIX = ".state"
 
 def as_path(place: Any) -> Path | None:
     """Return the path that a caller named, None for a stream."""
-    if not isinstance(place, str | os.PathLike):
-        return None
-    path = Path(place)
-    # What /dev/stdout leads to has no path if it is a pipe.
+    return followed(Path(place)) if isinstance(place, str | os.PathLike) else None
+
+
+def followed(path: Path) -> Path:
+    """Return the path without links in it, but that of a device.
+
+    What /dev/stdout leads to has no path if it is a pipe.
+    """
     return path if is_device(path) else Path(os.path.realpath(path))
 
 

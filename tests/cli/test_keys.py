@@ -51,6 +51,21 @@ def test_a_value_is_written_through_a_link_which_stays_one(shell: Shell, tmp_pat
     assert (tmp_path / "stdout").is_symlink()
 
 
+@pytest.mark.parametrize("output", ["app.db", "./folder/../app.db", "link", "app.db-wal"])
+@pytest.mark.parametrize("command", ["get {} k", "get {} k --metadata", "export {}"])
+def test_nothing_is_written_over_the_database_that_it_comes_from(
+    cli: Cli, tmp_path: Path, command: str, output: str
+) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    fill(where, {"k": b"v"})
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("app.db")
+    ran = cli(*command.format(where).split(), "-o", output)
+    assert (ran.code, ran.out) == (2, b"")
+    assert f" is a file of '{where}' itself, and would be destroyed; name another" in ran.err
+    assert contents(where) == {"k": b"v"}
+
+
 def test_listings_are_for_people_and_for_programs(cli: Cli, where: str) -> None:
     until = int(time.time()) + 7200
     assert cli("put", where, "b/é ☃", "x", "--expiration", str(until)).code == 0

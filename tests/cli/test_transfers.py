@@ -231,7 +231,7 @@ def test_a_copy_that_cannot_keep_its_state_says_so(cli: Cli, tmp_path: Path) -> 
     ("arguments", "says"),
     [
         ("import {} all --state all", "all is a part of what is read or written; name another"),
-        ("export {} -o out --state app.db", "app.db belongs to the database of"),
+        ("export {} -o out --state app.db", "app.db is a file of 'sqlite:///"),
         ("export {} -o out --state notes", "notes is in the way: it is not the state of a"),
         ("import {} all", "all.state is in the way"),
     ],

@@ -1,0 +1,30 @@
+"""The file that a value is written into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kvdict.cli.opening import KV
+from kvdict.transfer.identity import check_not_own
+from kvdict.transfer.paths import followed
+
+
+def writable(output: str, kv: KV) -> Path:
+    """Return the path, links followed; TransferError for a file that the namespace lies in."""
+    path = followed(Path(output))
+    check_not_own(path, kv)
+    return path
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file beside its name and move it into place; into what is no file, write at once."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    beside = path.with_name(f"{path.name}.part")
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
