@@ -22,6 +22,11 @@ Cli = Callable[..., Ran]
 Shell = Callable[[str], Ran]
 
 
+def names_in(folder: Path) -> set[str]:
+    """Return what lies there besides the database."""
+    return {entry.name for entry in folder.iterdir() if not entry.name.startswith("app.db")}
+
+
 def test_what_is_put_comes_back_byte_for_byte(cli: Cli, where: str, tmp_path: Path) -> None:
     data = os.urandom(3000) + b"\r\n\x00\xff"
     (tmp_path / "photo").write_bytes(data)
@@ -34,7 +39,7 @@ def test_what_is_put_comes_back_byte_for_byte(cli: Cli, where: str, tmp_path: Pa
     assert cli("get", where, "empty") == Ran(0, b"", "")
     assert cli("get", where, "photo", "-o", "copy") == Ran(0, b"", "")
     assert (tmp_path / "copy").read_bytes() == data
-    assert not (tmp_path / "copy.part").exists()
+    assert names_in(tmp_path) == {"copy", "photo"}
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
@@ -49,6 +54,21 @@ def test_a_value_is_written_through_a_link_which_stays_one(shell: Shell, tmp_pat
     assert [(tmp_path / name).read_text() for name in ("file", "redirected", "piped")] == ["v"] * 3
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "stdout").is_symlink()
+
+
+def test_a_value_s_file_disturbs_nothing_beside_it(cli: Cli, tmp_path: Path) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    fill(where, {"k": b"v"})
+    (tmp_path / "one.part").write_text("precious")
+    (tmp_path / "two.part").symlink_to("one.part")
+    (tmp_path / "folder").mkdir()
+    for name in ("one", "two"):
+        assert cli("get", where, "k", "-o", name) == Ran(0, b"", "")
+        assert (tmp_path / name).read_bytes() == b"v"
+    assert cli("get", where, "k", "-o", "folder").code == 2
+    assert names_in(tmp_path) == {"one", "two", "one.part", "two.part", "folder"}
+    assert (tmp_path / "one.part").read_text() == "precious"
+    assert (tmp_path / "two.part").is_symlink()
 
 
 @pytest.mark.parametrize("output", ["app.db", "./folder/../app.db", "link", "app.db-wal"])
