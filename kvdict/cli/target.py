@@ -6,6 +6,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from kvdict.cli.opening import KV
+from kvdict.transfer.draft import keep_mode
 from kvdict.transfer.identity import check_not_own
 from kvdict.transfer.paths import followed
 
@@ -33,6 +34,7 @@ def write_file(path: Path, data: bytes) -> None:
         raise
     try:
         with file:
+            keep_mode(path, beside)
             file.write(data)
         beside.replace(path)
     except BaseException:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +25,7 @@ class Draft:
         self._target = target
         self.path = path
         self.file: BinaryIO = open_at(path, offset)
+        keep_mode(target, path, also=stat.S_IRUSR | stat.S_IWUSR)
 
     def write(self, data: bytes) -> None:
         """Append the bytes."""
@@ -38,6 +41,7 @@ class Draft:
         """Move the file into place."""
         self.flush()
         self.file.close()
+        keep_mode(self._target, self.path)
         self.path.replace(self._target)
         sync_folder(self._target.parent)
 
@@ -65,6 +69,12 @@ def open_at(path: Path, offset: int) -> BinaryIO:
 def no_link(path: str, flags: int) -> int:
     """Open a file beside the one that was named; OSError for a link, which nobody named."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def keep_mode(target: Path, path: Path, *, also: int = 0) -> None:
+    """Give what will take the target's place its rights, if it is there, and these besides."""
+    with suppress(FileNotFoundError):
+        path.chmod(stat.S_IMODE(target.stat().st_mode) | also)
 
 
 def sync_folder(path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from kvdict.errors import TransferError
 from kvdict.limits import MAX_VALUE_BYTES, key_problem
-from kvdict.transfer.draft import beside, open_at, sync_folder
+from kvdict.transfer.draft import beside, keep_mode, open_at, sync_folder
 from kvdict.transfer.filenames import file_name, key_of
 from kvdict.transfer.lines import Line, json_lines
 from kvdict.transfer.records import (
@@ -58,6 +58,7 @@ class FolderWriter:
         else:
             _clear(self._folder)
             self._folder.mkdir()
+            keep_mode(target, self._folder, also=stat.S_IRWXU)
         self._side = open_at(side, offset)
 
     def write(self, pairs: list[RawPair]) -> None:
@@ -79,6 +80,7 @@ class FolderWriter:
         """Move the directory into place."""
         self.flush()
         self._side.close()
+        keep_mode(self._target, self._folder)
         if self._target.is_dir():
             self._target.rmdir()
         self._folder.replace(self._target)

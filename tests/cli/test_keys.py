@@ -71,6 +71,21 @@ def test_a_value_s_file_disturbs_nothing_beside_it(cli: Cli, tmp_path: Path) -> 
     assert (tmp_path / "two.part").is_symlink()
 
 
+@pytest.mark.parametrize("command", ["get {} k", "export {}"])
+def test_a_file_that_is_written_anew_keeps_its_rights(
+    cli: Cli, tmp_path: Path, command: str
+) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    fill(where, {"k": b"v"})
+    (tmp_path / "new").touch()
+    (tmp_path / "old").touch(0o600)
+    arguments = command.format(where).split()
+    for name in ("created", "old"):
+        assert cli(*arguments, "-o", name).code == 0
+    assert (tmp_path / "created").stat().st_mode == (tmp_path / "new").stat().st_mode
+    assert (tmp_path / "old").stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize("output", ["app.db", "./folder/../app.db", "link", "app.db-wal"])
 @pytest.mark.parametrize("command", ["get {} k", "get {} k --metadata", "export {}"])
 def test_nothing_is_written_over_the_database_that_it_comes_from(
