@@ -7,8 +7,10 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import click
 import pytest
@@ -16,8 +18,9 @@ import pytest
 import kvdict
 from kvdict.cli import run
 from kvdict.cli.failures import explain
-from kvdict.emulator import Knobs, Server
+from kvdict.emulator import Emulator, Knobs, Server, Store, serve
 from kvdict.emulator.knobs import Fault
+from kvdict.emulator.store import Pair
 from tests.conftest import ACCOUNT, account_of
 from tests.processes import Program
 
@@ -84,6 +87,49 @@ def test_a_token_that_may_not_is_code_3(cli: Cli, served: str) -> None:
     assert 'permission "Workers KV Storage: Edit"' in ran.err
     assert "an0ther" not in ran.err
     assert ran.err.count("\n") == 1
+
+
+@pytest.fixture
+def read_only() -> Iterator[tuple[Server, Store]]:
+    """Serve what a token may only read."""
+    with closing(Store(None)) as store:
+        app = Emulator(store)
+
+        def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            path = str(environ["PATH_INFO"])
+            if environ["REQUEST_METHOD"] == "GET" or path.endswith("/bulk/get"):
+                return app(environ, start_response)
+            environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            body = b'{"success":false,"errors":[{"code":10000,"message":"Authentication error"}]}'
+            start_response("403 Forbidden", [("Content-Length", str(len(body)))])
+            return [body]
+
+        with serve(answer) as server:
+            yield server, store
+
+
+def test_what_is_refused_as_a_whole_is_code_3_and_claims_nothing(
+    cli: Cli, read_only: tuple[Server, Store], tmp_path: Path
+) -> None:
+    server, store = read_only
+    space = store.create(ACCOUNT, "links", most=9).id
+    here, there = f"sqlite:///{tmp_path}/app.db", f"{account_of(server)}/links"
+    fill(here, {f"k{number:02}": b"v" for number in range(20)})
+    assert cli("export", here, "-o", "all").code == 0
+    commands = (
+        ["sync", here, there], ["sync", here, there, "--delete"], ["copy", here, there],
+        ["import", there, "all"],
+    )  # fmt: skip
+    for command in commands:
+        ran = cli(*command)
+        assert ran.code == 3, command
+        assert "no other write was accepted" in ran.err
+        assert " done" not in ran.err
+    for number in range(5):
+        store.put(ACCOUNT, space, f"k{number:02}", Pair(b"v", None, None))
+    ran = cli("sync", here, there)
+    assert (ran.code, ran.err.count("\n")) == (4, 1)
+    assert ran.err.endswith("; 5 pairs are done: run it again to go on\n")
 
 
 def test_nobody_listens(cli: Cli) -> None:
