@@ -13,7 +13,7 @@ import click
 
 from kvdict.cli.command import command, json_option, max_wait_option, prefix_option, resume_options
 from kvdict.cli.failures import Code, Failure
-from kvdict.cli.opening import KV, open_kv
+from kvdict.cli.opening import KV, is_new_file, open_kv
 from kvdict.cli.output import paint, put_json, put_line, say, shown
 from kvdict.cli.progress import Display, has_bar
 from kvdict.cli.reports import finish, how_to_go_on, sync_sentence, wait
@@ -22,7 +22,6 @@ from kvdict.limits import MAX_BULK_GET_KEYS, MAX_BULK_PAIRS, MAX_LIST_KEYS
 from kvdict.transfer import Difference, copy, diff, seconds_for, sync
 from kvdict.transfer.identity import check_apart, identity
 from kvdict.transfer.namespaces import count_keys
-from kvdict.where import parse_where
 
 MARKS = {"left": ("-", "red"), "right": ("+", "green"), "both": ("~", "yellow")}
 SYNC_MARKS = {"left": "right", "right": "left", "both": "both"}
@@ -166,10 +165,10 @@ def diff_command(left: str, right: str, prefix: str, as_lines: bool, max_wait: f
 
 def _open_target(where: str, max_wait: float, dry_run: bool) -> KV:
     """Open what is written to; a dry run makes no file that is not there yet."""
-    target = parse_where(where)
-    if dry_run and target.kind == "file" and not os.path.exists(target.location):
+    if dry_run and is_new_file(where):
         where = "memory://"
-    return open_kv(where, max_wait, reads=dry_run and where != "memory://")
+    creates = not dry_run or where == "memory://"
+    return open_kv(where, max_wait, reads=not creates, creates=creates)
 
 
 def _put_difference(side: str, key: str, difference: Difference) -> None:

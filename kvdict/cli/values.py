@@ -15,7 +15,7 @@ import click
 from kvdict.cli.command import command, max_wait_option, options, where_and
 from kvdict.cli.failures import Code, Failure
 from kvdict.cli.input import data_in, is_piped
-from kvdict.cli.opening import KV, open_kv
+from kvdict.cli.opening import KV, is_new_file, open_kv
 from kvdict.cli.output import as_json, data_out, is_terminal
 from kvdict.edit import KEEP
 from kvdict.limits import MAX_VALUE_BYTES
@@ -129,8 +129,10 @@ def put_command(
     file, or stdin (-, or without a VALUE what is piped).
     """
     data = _given_value(key, value, path)
-    with open_kv(where, max_wait) as kv:
-        kv.put(key, data, expiration_ttl=ttl, expiration=expiration, metadata=metadata)
+    rehearsal = ["memory://"] if is_new_file(where) else []  # what is refused makes no file
+    for place in [*rehearsal, where]:
+        with open_kv(place, max_wait, creates=True) as kv:
+            kv.put(key, data, expiration_ttl=ttl, expiration=expiration, metadata=metadata)
 
 
 @command(

@@ -57,6 +57,60 @@ def test_a_where_that_opens_nothing(
     assert not re.search(r"pass \w+=|kvdict\.open|create=|readonly=", told.err)
 
 
+NO_FILE = "there is no such file; is its name right?"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("rm {} k", NO_FILE),
+        ("rm {} --prefix k --yes", NO_FILE),
+        ("touch {} k", NO_FILE),
+        ("clear {} --yes", NO_FILE),
+        ("namespaces rename old new --account {}", NO_FILE),
+        ("namespaces delete old --yes --account {}", NO_FILE),
+        ("import {} missing", "missing: No such file or directory; is its name right?"),
+        ("import {} missing --format dbm", "does not exist"),
+        ("import {} bad", "line 1, key '..': a key must not be empty"),
+        ("put {} k v --ttl 5", "the time to live (--ttl) is 5 s"),
+        ("put {} .. v", "must not be empty, '.' or '..'"),
+    ],
+)
+def test_what_changes_nothing_makes_no_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, line: str, says: str
+) -> None:
+    (tmp_path / "bad").write_text('{"key":"..","value":"1"}\n{"key":"k","value":"1"}\n')
+    files = {"missing": tmp_path / "missing", "bad": tmp_path / "bad"}
+    words = line.format(f"sqlite:///{tmp_path}/typo.db").split()
+    assert run([str(files.get(word, word)) for word in words]) == 2
+    told = capsys.readouterr()
+    assert says in told.err
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert list(tmp_path.iterdir()) == [tmp_path / "bad"]
+
+
+def test_what_deletes_or_touches_makes_no_namespace(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    with kvdict.Account(where) as account:
+        account.create("links").close()
+        for arguments in (["rm", where, "k"], ["touch", where, "k"], ["clear", where, "--yes"]):
+            assert run(arguments) == 3
+            assert "no namespace has the title 'default'" in capsys.readouterr().err
+        assert list(account) == ["links"]
+
+
+def test_a_first_pair_and_an_import_make_the_file(cli: Cli, shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "all").write_text('{"key":"..","value":"1"}\n{"key":"k","value":"v"}\n')
+    assert cli("put", f"sqlite:///{tmp_path}/put.db", "k", "v").code == 0
+    read = cli("import", f"sqlite:///{tmp_path}/read.db", "all", "--skip-invalid")
+    assert (read.code, read.err.count("left out: ")) == (4, 1)
+    assert shell(f"kvdict import sqlite:///{tmp_path}/pipe.db <(tail -n 1 all)").code == 0
+    for name in ("put", "read", "pipe"):
+        assert contents(f"sqlite:///{tmp_path}/{name}.db") == {"k": b"v"}
+
+
 def test_a_missing_namespace_names_its_neighbours(cli: Cli, served: str) -> None:
     ran = cli("ls", served[:-1])
     assert ran.code == 3
