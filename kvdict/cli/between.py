@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import ceil
 from pathlib import Path
 
@@ -105,7 +105,8 @@ def sync_command(
     """Make B hold what A holds, sending only what differs.
 
     Reads both (n / 1000 + n / 100 requests each), and sends a request ten thousand. A dry run
-    writes a line for each key: + new, ~ changed, - deleted.
+    writes a line for each key: + new, ~ changed, - deleted; with --json what `kvdict diff --json`
+    does. The last line of --json is the summary.
     """
     with (
         open_kv(source, max_wait, reads=True) as left,
@@ -118,7 +119,7 @@ def sync_command(
             delete,
             dry_run,
             progress=display.show,
-            on_difference=_put_change(prefix) if dry_run and not as_lines else None,
+            on_difference=_put_change(prefix, as_lines) if dry_run else None,
             stop=display.stop,
         )
     if not report.complete:
@@ -177,9 +178,13 @@ def _put_difference(side: str, key: str, difference: Difference) -> None:
     put_line(paint(f"{mark} {shown(key)}", fg=colour) + parts)
 
 
-def _put_change(prefix: str) -> Callable[[Difference], None]:
+def _put_change(prefix: str, as_lines: bool) -> Callable[[Difference], None]:
     def put(difference: Difference) -> None:
-        _put_difference(SYNC_MARKS[difference.side], prefix + difference.key, difference)
+        difference = replace(difference, key=prefix + difference.key)
+        if as_lines:
+            put_json(asdict(difference))
+        else:
+            _put_difference(SYNC_MARKS[difference.side], difference.key, difference)
 
     return put
 

@@ -127,6 +127,14 @@ def test_a_sync_says_before_what_it_does_then(cli: Cli, where: str, tmp_path: Pa
         " for the request allowance"
     )
     assert contents(there) == {"b": b"2", "c": b"1", "same": b"1"}
+    ran = cli("sync", where, there, "--delete", "--dry-run", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    *told, summary = [json.loads(line) for line in ran.lines]
+    differences = [json.loads(line) for line in cli("diff", where, there, "--json").lines]
+    assert told == sorted(differences, key=lambda found: found["side"] == "right")
+    assert (summary["dry_run"], summary["puts"], summary["deletions"]) == (True, 2, 1)
+    ran = cli("sync", where, there, "--prefix", "a", "--dry-run", "--json")
+    assert json.loads(ran.lines[0]) == {"key": "a", "side": "left", "parts": []}
     ran = cli("sync", where, there)
     assert (ran.code, ran.out) == (0, b"")
     assert ran.err == "kvdict: sent 2 pairs (2 bytes), in 1 request; 1 unchanged\n"
