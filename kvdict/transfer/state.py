@@ -62,7 +62,13 @@ class State:
             json.dump({"about": self._about, "at": at}, file)
             file.flush()
             os.fsync(file.fileno())
-        self._new.replace(self.path)
+        try:
+            self._new.replace(self.path)
+        except FileNotFoundError as error:
+            raise TransferError(
+                f"two transfers keep their state in {self.path} at the same time; name another"
+                " file for this one with state="
+            ) from error
 
     def delete(self) -> None:
         """Forget it: the work is done, or begins anew."""

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -25,6 +26,7 @@ from kvdict import Entry, TransferError, transfer
 from kvdict.codecs import BYTES
 from kvdict.emulator import Emulator, Fault, Knobs, Server, Store, serve
 from kvdict.transfer import Progress
+from kvdict.transfer.draft import claim
 from kvdict.transfer.filenames import file_name
 from kvdict.transfer.frontier import Frontier
 from kvdict.transfer.state import State
@@ -299,6 +301,11 @@ def test_a_lost_or_shorter_part_is_refused(tmp_path: Path, format: transfer.Form
         file.unlink()
         with pytest.raises(TransferError, match="begin anew, without resume"):
             transfer.export(kv, tmp_path / "out", format=format, resume=True)
+        if format == "dir":
+            shutil.rmtree(part)
+            with pytest.raises(TransferError, match="begin anew, without resume"):
+                transfer.export(kv, tmp_path / "out", format=format, resume=True)
+            assert not part.exists()
 
 
 @pytest.mark.parametrize(
@@ -331,6 +338,38 @@ def test_a_cursor_that_the_service_has_forgotten_costs_listings_alone(tmp_path: 
         assert (tmp_path / "out").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("format", FORMATS)
+def test_of_two_exports_to_one_target_the_second_is_told_and_disturbs_nothing(
+    tmp_path: Path, format: transfer.Format, resume: bool
+) -> None:
+    refused = []
+    with memory(mixed(2500)) as kv, memory() as other:
+
+        def export_too(_progress: Progress) -> None:
+            if (tmp_path / "out.part").exists():
+                with pytest.raises(TransferError, match="is being written by another ex") as raised:
+                    transfer.export(kv, tmp_path / "out", format=format, resume=resume)
+                refused.append(raised)
+
+        transfer.export(kv, tmp_path / "out", format=format, progress=export_too)
+        assert len(refused) >= 2
+        transfer.import_(tmp_path / "out", other)
+        assert everything(other) == everything(kv)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_part_that_was_just_moved_into_place_is_not_written_to(tmp_path: Path) -> None:
+    part = tmp_path / "out.part"
+    with part.open("wb") as file:
+        part.rename(tmp_path / "out")
+        with pytest.raises(TransferError, match="is being written by another export"):
+            claim(file.fileno(), part)
+        part.touch()
+        with pytest.raises(TransferError, match="is being written by another export"):
+            claim(file.fileno(), part)
+
+
 SOMEBODYS: dict[str, Callable[[Path], object]] = {
     "text": lambda path: path.write_text("notes"),
     "empty": lambda path: path.touch(),
@@ -340,6 +379,23 @@ SOMEBODYS: dict[str, Callable[[Path], object]] = {
     "pipe": lambda path: os.mkfifo(path),
     "folder": lambda path: path.mkdir(),
 }
+
+
+def test_two_transfers_that_keep_one_state_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = State(tmp_path / "state", {})
+    other = State(tmp_path / "state", {})
+    with monkeypatch.context() as patch:
+
+        def be_overtaken(_file: int) -> None:
+            patch.undo()
+            other.save({"done": 2})
+
+        patch.setattr(os, "fsync", be_overtaken)
+        with pytest.raises(TransferError, match="keep their state in .*state at the same time; "):
+            state.save({"done": 1})
+    assert other.load(resume=True) == {"done": 2}
 
 
 @pytest.mark.parametrize("resume", [True, False])
