@@ -71,6 +71,20 @@ def test_a_value_s_file_disturbs_nothing_beside_it(cli: Cli, tmp_path: Path) -> 
     assert (tmp_path / "two.part").is_symlink()
 
 
+def test_a_value_that_cannot_be_written_whole_leaves_all_as_it_was(
+    shell: Shell, tmp_path: Path
+) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    fill(where, {"k": b"v" * 1_000_000})
+    (tmp_path / "out").write_text("old")
+    there = names_in(tmp_path)
+    ran = shell(f"ulimit -f 500; kvdict get {where} k -o out")
+    assert (ran.code, ran.out) == (4, b"")
+    assert "File too large" in ran.err
+    assert (tmp_path / "out").read_text() == "old"
+    assert names_in(tmp_path) == there
+
+
 @pytest.mark.parametrize("command", ["get {} k", "export {}"])
 def test_a_file_that_is_written_anew_keeps_its_rights(
     cli: Cli, tmp_path: Path, command: str
