@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
+from math import ceil
 from typing import Any
 
 import requests
@@ -145,8 +146,9 @@ class Transport:
                 renewed = True
                 continue
             delay = self._delay_before_retry(request, outcome, attempt)
+            allowance = 0.0
             if delay and spare and isinstance(outcome, RateLimitError):
-                delay = 0.0  # the budget is blocked for so long: that wait is one for allowance
+                allowance, delay = delay, 0.0  # the budget is blocked for so long
             if delay is None or self._monotonic() + delay > deadline:
                 try:
                     raise outcome
@@ -156,7 +158,10 @@ class Transport:
             is_time = now + delay - told_at >= (PATIENCE if told_at == started else REMINDER)
             told_at = now if is_time else told_at
             level = logging.WARNING if is_time else logging.INFO
-            log.log(level, "%s; trying again for up to %.0f s", outcome, deadline - now)
+            if allowance:
+                log.log(level, "%s; waiting %d s for more allowance", outcome, ceil(allowance))
+            else:
+                log.log(level, "%s; trying again for up to %.0f s", outcome, deadline - now)
             with self._lock:
                 self.retries += 1
             self._sleep(delay)

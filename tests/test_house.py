@@ -18,15 +18,15 @@ from kvdict import errors
 PACKAGE = Path(kvdict.__file__).parent
 PACKAGES = {
     "transfer": (
-        "report", "records", "decoder", "table", "seen", "paths", "draft", "state", "filenames",
-        "interrupts", "writers", "lines", "jsontext", "wrangler", "folder", "formats", "inventory",
-        "namespaces", "identity", "pace", "work", "frontier", "exporting", "importing", "copying",
+        "report", "records", "decoder", "table", "seen", "draft", "namespaces", "identity", "paths",
+        "state", "filenames", "interrupts", "writers", "lines", "jsontext", "wrangler", "folder",
+        "formats", "inventory", "pace", "work", "frontier", "exporting", "importing", "copying",
         "comparing", "syncing", "clearing", "__init__",
     ),
     "cli": (
         "words", "input", "output", "failures", "retries", "questions", "opening", "command",
-        "progress", "reports", "listing", "values", "removal", "files", "between", "namespaces",
-        "emulator", "completion", "root", "__init__",
+        "progress", "reports", "listing", "target", "values", "removal", "files", "between",
+        "namespaces", "emulator", "completion", "root", "__init__",
     ),
 }  # fmt: skip
 """The order of the modules in packages that have one."""

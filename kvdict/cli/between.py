@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import ceil
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import click
 
 from kvdict.cli.command import command, json_option, max_wait_option, prefix_option, resume_options
 from kvdict.cli.failures import Code, Failure
-from kvdict.cli.opening import KV, open_kv
+from kvdict.cli.opening import KV, is_new_file, open_kv
 from kvdict.cli.output import paint, put_json, put_line, say, shown
 from kvdict.cli.progress import Display, has_bar
 from kvdict.cli.reports import finish, how_to_go_on, sync_sentence, wait
@@ -22,7 +22,6 @@ from kvdict.limits import MAX_BULK_GET_KEYS, MAX_BULK_PAIRS, MAX_LIST_KEYS
 from kvdict.transfer import Difference, copy, diff, seconds_for, sync
 from kvdict.transfer.identity import check_apart, identity
 from kvdict.transfer.namespaces import count_keys
-from kvdict.where import parse_where
 
 MARKS = {"left": ("-", "red"), "right": ("+", "green"), "both": ("~", "yellow")}
 SYNC_MARKS = {"left": "right", "right": "left", "both": "both"}
@@ -106,7 +105,8 @@ def sync_command(
     """Make B hold what A holds, sending only what differs.
 
     Reads both (n / 1000 + n / 100 requests each), and sends a request ten thousand. A dry run
-    writes a line for each key: + new, ~ changed, - deleted.
+    writes a line for each key: + new, ~ changed, - deleted; with --json what `kvdict diff --json`
+    does. The last line of --json is the summary.
     """
     with (
         open_kv(source, max_wait, reads=True) as left,
@@ -119,7 +119,7 @@ def sync_command(
             delete,
             dry_run,
             progress=display.show,
-            on_difference=_put_change(prefix) if dry_run and not as_lines else None,
+            on_difference=_put_change(prefix, as_lines) if dry_run else None,
             stop=display.stop,
         )
     if not report.complete:
@@ -166,10 +166,10 @@ def diff_command(left: str, right: str, prefix: str, as_lines: bool, max_wait: f
 
 def _open_target(where: str, max_wait: float, dry_run: bool) -> KV:
     """Open what is written to; a dry run makes no file that is not there yet."""
-    target = parse_where(where)
-    if dry_run and target.kind == "file" and not os.path.exists(target.location):
+    if dry_run and is_new_file(where):
         where = "memory://"
-    return open_kv(where, max_wait, reads=dry_run and where != "memory://")
+    creates = not dry_run or where == "memory://"
+    return open_kv(where, max_wait, reads=not creates, creates=creates)
 
 
 def _put_difference(side: str, key: str, difference: Difference) -> None:
@@ -178,9 +178,13 @@ def _put_difference(side: str, key: str, difference: Difference) -> None:
     put_line(paint(f"{mark} {shown(key)}", fg=colour) + parts)
 
 
-def _put_change(prefix: str) -> Callable[[Difference], None]:
+def _put_change(prefix: str, as_lines: bool) -> Callable[[Difference], None]:
     def put(difference: Difference) -> None:
-        _put_difference(SYNC_MARKS[difference.side], prefix + difference.key, difference)
+        difference = replace(difference, key=prefix + difference.key)
+        if as_lines:
+            put_json(asdict(difference))
+        else:
+            _put_difference(SYNC_MARKS[difference.side], difference.key, difference)
 
     return put
 

@@ -51,7 +51,7 @@ _IN_OTHER_WORDS = (
     (r"kvdict\.open\('(sqlite:///.*?)'\)", r"\1"),
     (r"; pass create=True", "; `kvdict namespaces create` makes one"),
     (r"skip_invalid", "--skip-invalid"),
-    (r"name a file with state=", "name a file with --state"),
+    (r"with state=", "with --state"),
     (r"without resume", "without --resume"),
     (r"the format '(\w+)'", r"--format \1"),
     (r"\(format (\w+)\)", r"(--format \1)"),

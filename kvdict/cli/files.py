@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
+from pathlib import Path
 from typing import BinaryIO, get_args
 
 import click
 
 from kvdict.cli.command import command, max_wait_option, prefix_option, resume_options, where_and
 from kvdict.cli.input import data_in
-from kvdict.cli.opening import open_kv
+from kvdict.cli.opening import is_new_file, open_kv
 from kvdict.cli.output import data_out, is_terminal
 from kvdict.cli.progress import Display, has_bar
 from kvdict.cli.reports import finish, how_to_go_on, say_left_out
 from kvdict.transfer import Format, SourceFormat, export, import_
+from kvdict.transfer.formats import open_source
+from kvdict.transfer.paths import is_device
+from kvdict.transfer.state import State
+from kvdict.transfer.work import Work
 
 FORMATS = click.Choice(get_args(Format))
 SOURCE_FORMATS = click.Choice(get_args(SourceFormat))
@@ -122,8 +128,10 @@ def import_command(
     advice = (
         how_to_go_on() if state or not piped else "run it again, from a file it can be gone on with"
     )
+    if not piped and is_new_file(where):
+        _check_source(file, format, skip_invalid)
     with (
-        open_kv(where, max_wait) as kv,
+        open_kv(where, max_wait, creates=True) as kv,
         Display("import", "pair", kv, advice=advice, resumes=resume) as display,
     ):
         report = import_(
@@ -138,3 +146,11 @@ def import_command(
             stop=display.stop,
         )
     finish("imported", report, display)
+
+
+def _check_source(file: str, format: SourceFormat | None, skip_invalid: bool) -> None:
+    """Read the first pair, so that no database is made for a file of which none can be read."""
+    if not is_device(Path(file)):  # which cannot be read twice
+        work = Work([], State(None, {}), skip_invalid=skip_invalid)
+        with closing(open_source(file, format, work.reject)) as opened:
+            next(opened.records, None)

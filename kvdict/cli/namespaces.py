@@ -70,7 +70,7 @@ def create_command(
     1 request, never tried twice.
     """
     with (
-        open_account(account, max_wait) as opened,
+        open_account(account, max_wait, creates=True) as opened,
         opened.create(title, jurisdiction=jurisdiction) as kv,
     ):
         put_line(kv.id)

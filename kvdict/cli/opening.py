@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 from kvdict.account import Account
 from kvdict.buffer import WriteBuffer
 from kvdict.config import open_home, open_in, parse_namespace
 from kvdict.home import Home
 from kvdict.namespace import KVNamespace
 from kvdict.transport import Transport
-from kvdict.where import parse_account
+from kvdict.where import Target, parse_account, parse_where
 
 ALLOWANCE_WAIT = 3600.0
 """Seconds that one request may wait for allowance: a window has 300, and others may want it too."""
@@ -18,12 +20,17 @@ SINGLE = 3
 KV = KVNamespace[bytes]
 
 
-def open_kv(where: str | None, max_wait: float, *, reads: bool = False) -> KV:
+def open_kv(
+    where: str | None, max_wait: float, *, reads: bool = False, creates: bool = False
+) -> KV:
     """Open a namespace for bytes as they are stored; each write is stored when its call returns.
 
-    What is only read is opened read-only, so that a misspelt file is no new one.
+    What is only read is opened read-only. Unless it `creates` what is missing in a local home, a
+    misspelt file is no new one.
     """
     target = parse_namespace(where)
+    if not (reads or creates):
+        _check_there(target)
     with open_home(target, max_wait=max_wait, readonly=reads) as home:
         _have_patience(home.client.transport, max_wait)
         return open_in(
@@ -31,8 +38,15 @@ def open_kv(where: str | None, max_wait: float, *, reads: bool = False) -> KV:
             target.namespace,
             codec="bytes",
             buffer=WriteBuffer(write_through=True, settle=0),
+            create=None if creates else False,
             readonly=reads,
         )
+
+
+def is_new_file(where: str | None) -> bool:
+    """Tell whether a WHERE is a file that is not there yet."""
+    target = parse_where(where)
+    return target.kind == "file" and not os.path.exists(target.location)
 
 
 def look_into(where: str | None, max_wait: float) -> Home:
@@ -42,11 +56,19 @@ def look_into(where: str | None, max_wait: float) -> Home:
     return home
 
 
-def open_account(where: str | None, max_wait: float) -> Account:
+def open_account(where: str | None, max_wait: float, *, creates: bool = False) -> Account:
     """Open an account to change it, that of the environment without WHERE."""
+    if not creates:
+        _check_there(parse_account(where))
     account = Account(where, max_wait=max_wait)
     _have_patience(account.client.transport, max_wait)
     return account
+
+
+def _check_there(target: Target) -> None:
+    """Raise ConfigError for a file that is not there, which opening it to write would make."""
+    if target.kind == "file":
+        open_home(target, readonly=True).acquire().release()
 
 
 def _have_patience(transport: Transport, max_wait: float) -> None:

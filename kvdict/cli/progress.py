@@ -98,8 +98,9 @@ class Display:
 
     def _told(self, progress: Progress, seconds: float) -> str:
         total = "" if progress.total is None else f" of {progress.total:,}"
-        told = f"{progress.done:,}{total} {self._noun}s"
-        rate = (progress.done - (self._base or 0)) / seconds if seconds > 0 else 0.0
+        reached = progress.compared or progress.done
+        told = f"{reached:,}{total} {self._noun}s"
+        rate = (reached - (self._base or 0)) / seconds if seconds > 0 else 0.0
         if rate:
             told += f", {rate:,.0f}/s" if rate >= 10 else f", {rate:.1f}/s"
         if progress.seconds_left is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
+from functools import partial
 from typing import Any, BinaryIO
 
 import click
@@ -14,7 +15,7 @@ import click
 from kvdict.cli.command import command, max_wait_option, options, where_and
 from kvdict.cli.failures import Code, Failure
 from kvdict.cli.input import data_in, is_piped
-from kvdict.cli.opening import KV, open_kv
+from kvdict.cli.opening import KV, is_new_file, open_kv
 from kvdict.cli.output import as_json, data_out, is_terminal
 from kvdict.edit import KEEP
 from kvdict.limits import MAX_VALUE_BYTES
@@ -92,14 +93,12 @@ def get_command(arguments: list[str], output: str | None, metadata: bool, max_wa
     """Write a value, byte for byte: 1 request."""
     where, key = arguments
     with open_kv(where, max_wait, reads=True) as kv:
+        write = _write_out if output is None or output == "-" else _into(output, kv)
         try:
             data = as_json(kv.metadata(key)).encode() + b"\n" if metadata else kv[key]
         except KeyError:
             raise _missing(key, kv) from None
-    if output is None or output == "-":
-        _write_out(data)
-    else:
-        write_file(Path(output), data)
+    write(data)
 
 
 @command(
@@ -130,8 +129,10 @@ def put_command(
     file, or stdin (-, or without a VALUE what is piped).
     """
     data = _given_value(key, value, path)
-    with open_kv(where, max_wait) as kv:
-        kv.put(key, data, expiration_ttl=ttl, expiration=expiration, metadata=metadata)
+    rehearsal = ["memory://"] if is_new_file(where) else []  # what is refused makes no file
+    for place in [*rehearsal, where]:
+        with open_kv(place, max_wait, creates=True) as kv:
+            kv.put(key, data, expiration_ttl=ttl, expiration=expiration, metadata=metadata)
 
 
 @command(
@@ -170,19 +171,10 @@ def touch_command(
             raise _missing(key, kv) from None
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file beside its name and move it into place; into what is no file, write at once."""
-    if path.exists() and not path.is_file():
-        path.write_bytes(data)
-        return
-    path = Path(os.path.realpath(path))  # a link stays one: /dev/stdout is one
-    beside = path.with_name(f"{path.name}.part")
-    try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+def _into(output: str, kv: KV) -> Callable[[bytes], None]:
+    from kvdict.cli.target import writable, write_file  # loads what moves data
+
+    return partial(write_file, writable(output, kv))
 
 
 def _missing(key: str, kv: KV) -> Failure:

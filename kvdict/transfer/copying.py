@@ -50,13 +50,13 @@ def copy(
         "prefix": source.prefix + prefix, "target's prefix": target.prefix,
         "cursors": cursor_kind(source),
     }  # fmt: skip
-    kept = state_path(state, None, resume=resume)
+    kept = state_path(state, None, source, target, resume=resume)
     work = Work(
         [source, target], State(kept, about), progress=progress, stop=stop,
         skip_invalid=skip_invalid, on_left_out=on_left_out,
     )  # fmt: skip
-    target.flush()
     at = work.state.load(resume)
+    target.flush()
     work.go_on(at or {})
     place = Place(**at.get("place", {})) if at else None
     copying = Copying(target, work)

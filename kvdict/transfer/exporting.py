@@ -13,7 +13,7 @@ from kvdict.transfer.formats import (
     check_format,
     open_target,
 )
-from kvdict.transfer.identity import identity
+from kvdict.transfer.identity import check_not_own, identity
 from kvdict.transfer.namespaces import KV, Place, count_keys, cursor_kind, raw_pairs
 from kvdict.transfer.paths import PathOrName, as_path, is_device, state_path
 from kvdict.transfer.report import OnProgress, Report, Stop
@@ -46,7 +46,7 @@ def export(
     state (TARGET.state unless `state` names another) is deleted then. `resume` goes on from it.
     `count_first` takes n / 1000 requests more, and lets `progress` know the total.
     Values that are not text take one request each. Raises TransferError for a state that does not
-    fit, OSError from the file.
+    fit and for a file of the namespace's own database, OSError from the file.
     """
     check_format(format)
     path = as_path(target)
@@ -56,11 +56,14 @@ def export(
                 kv, device, format=format, prefix=prefix, count_first=count_first,
                 progress=progress, stop=stop,
             )  # fmt: skip
+    if path is not None:
+        check_not_own(path, kv)
+        check_not_own(beside(path), kv)
     about = {
         "work": "export", "source": identity(kv), "prefix": kv.prefix + prefix,
         "target": path and str(path), "format": format, "cursors": cursor_kind(kv),
     }  # fmt: skip
-    kept = state_path(state, path)
+    kept = state_path(state, path, kv)
     if path is None and (resume or kept):
         raise ConfigError("what goes into a stream cannot be gone on with; name a file")
     work = Work([kv], State(kept, about), progress=progress, stop=stop)

@@ -12,12 +12,13 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from kvdict.errors import TransferError
 from kvdict.limits import MAX_VALUE_BYTES, key_problem
-from kvdict.transfer.draft import beside, open_at, sync_folder
+from kvdict.transfer.draft import beside, claim, keep_mode, lost, open_at, sync_folder
 from kvdict.transfer.filenames import file_name, key_of
 from kvdict.transfer.lines import Line, json_lines
 from kvdict.transfer.records import (
@@ -45,20 +46,31 @@ _FLAGS = (
 
 
 class FolderWriter:
-    """Writes the directory TARGET.part, which is TARGET once it is committed."""
+    """Writes the directory TARGET.part, which is TARGET once it is committed.
+
+    One export has it at a time.
+    """
 
     def __init__(self, target: Path, offset: int) -> None:
         self.notes: list[str] = []
         self._target = target
         self._folder = beside(target)
         check_free(target)
+        if not offset:
+            _check_ours(self._folder)
+            self._folder.mkdir(exist_ok=True)
+        elif not self._folder.exists():
+            raise lost(self._folder)
         side = self._folder / SIDE_FILE
-        if offset:
-            _delete_unconfirmed(self._folder, side, offset)
-        else:
-            _clear(self._folder)
-            self._folder.mkdir()
-        self._side = open_at(side, offset)
+        with ExitStack() as opened:
+            opened.enter_context(_claimed(self._folder))
+            if offset:
+                _delete_unconfirmed(self._folder, side, offset)
+            else:
+                _clear(self._folder)
+                keep_mode(target, self._folder, also=stat.S_IRWXU)
+            self._side = opened.enter_context(open_at(side, offset))
+            self._opened = opened.pop_all()
 
     def write(self, pairs: list[RawPair]) -> None:
         """Append the pairs: first their lines, so that no file is ever there without its own."""
@@ -79,14 +91,15 @@ class FolderWriter:
         """Move the directory into place."""
         self.flush()
         self._side.close()
+        keep_mode(self._target, self._folder)
         if self._target.is_dir():
             self._target.rmdir()
         self._folder.replace(self._target)
         sync_folder(self._target.parent)
 
     def close(self) -> None:
-        """Close the side file."""
-        self._side.close()
+        """Close the side file, and let others have the directory."""
+        self._opened.close()
 
 
 def check_free(target: Path) -> None:
@@ -191,19 +204,34 @@ def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.iterdir())
 
 
-def _clear(folder: Path) -> None:
-    """Delete what an earlier export has left unfinished, and nothing else."""
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Keep other exports out of the directory, where the system lets one lock it."""
+    if not hasattr(os, "O_DIRECTORY"):  # pragma: no cover - Windows has none
+        yield
+        return
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        claim(number, folder)
+        yield
+    finally:
+        os.close(number)
+
+
+def _check_ours(folder: Path) -> None:
+    """Raise TransferError for what is neither empty nor what an export has left unfinished."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise TransferError(f"{folder} is in the way; move it")
-    if not folder.exists():
-        return
-    if not _is_empty(folder):
-        if not (folder / SIDE_FILE).is_file():
-            raise TransferError(f"{folder} is in the way, and no unfinished export; move it")
-        names = [entry.name for entry in os.scandir(folder) if entry.name != SIDE_FILE]
-        for name in [*names, SIDE_FILE]:
-            (folder / name).unlink()
-    folder.rmdir()
+    if folder.exists() and not _is_empty(folder) and not (folder / SIDE_FILE).is_file():
+        raise TransferError(f"{folder} is in the way, and no unfinished export; move it")
+
+
+def _clear(folder: Path) -> None:
+    """Delete what an earlier export has left unfinished, last what tells that it is one."""
+    names = [entry.name for entry in os.scandir(folder) if entry.name != SIDE_FILE]
+    for name in names:
+        (folder / name).unlink()
+    (folder / SIDE_FILE).unlink(missing_ok=True)
 
 
 def _delete_unconfirmed(folder: Path, side: Path, offset: int) -> None:

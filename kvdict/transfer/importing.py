@@ -52,7 +52,7 @@ def import_(
     if format is not None:
         check_format(format, SourceFormat)
     path = as_path(source)
-    kept = state_path(state, None if path is None or is_device(path) else path, resume=resume)
+    kept = state_path(state, None if path is None or is_device(path) else path, kv, resume=resume)
     about = {
         "work": "import", "source": path and str(path), "target": identity(kv),
         "prefix": kv.prefix,
@@ -67,8 +67,8 @@ def import_(
     )  # fmt: skip
     work.notes += notes
     kv._check_writable()
-    kv.flush()
     at = work.state.load(resume) or {}
+    kv.flush()
     work.go_on(at)
 
     opened = open_source(source, format, work.reject)

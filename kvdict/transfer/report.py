@@ -37,7 +37,8 @@ class LeftOut:
 class Progress:
     """How far the work is.
 
-    done, total: pairs, the total None if it is not known (yet).
+    done, total: pairs, the total None if it is not known (yet). Done by a sync is what is equal,
+    stored or deleted; `compared` says how many it has looked at, 0 of other work.
     bytes: of the values so far; requests: made so far, by this run.
     fraction: 0 to 1, by the pairs or by the place in the file; None if the end is not known.
     seconds_left: by the pace so far or by the request allowance, whichever takes longer.
@@ -49,6 +50,7 @@ class Progress:
     requests: int
     fraction: float | None = None
     seconds_left: float | None = None
+    compared: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,6 @@ def sync(
         kv.flush()
     kvs = [kv, source] if isinstance(source, KVNamespace) else [kv]
     work = Work(kvs, State(None, {}), progress=progress, stop=stop)
-    work.verb = "compared"
     if isinstance(source, Sized) and not isinstance(source, KVNamespace):
         work.total = len(source)
     syncing = Syncing(kv, work, dry_run, on_difference)
@@ -138,9 +137,11 @@ class Syncing:
         """Count the requests that these would take."""
         self._requests += sum(1 for _ in Chunker().cut(items))
 
-    def _sent(self, _keys: list[str]) -> None:
+    def _sent(self, keys: list[str]) -> None:
         with self._lock:  # several may be accepted at the same time
             self._requests += 1
+            self._work.done += len(keys)
+            self._work.tell()
 
     def _differing(self, wanted: Iterator[Wanted], inventory: Inventory) -> Iterator[Write]:
         while some := {item.key: item for item in islice(wanted, TOGETHER)}:
@@ -148,16 +149,23 @@ class Syncing:
             again = {key for key in some if inventory.want(key)}
             there = [found for key in some if (found := inventory.find(key))]
             stored = read(self._kv, {key.name: key.metadata for key in there})
+            unchanged = 0
             for key, item in some.items():
                 parts = differing_parts(item, stored.get(key))
-                self._work.done += 1
                 if key in stored and not parts and key not in again:
-                    self._unchanged += 1
+                    unchanged += 1
                     continue
                 self._puts += 1
                 self._work.bytes += len(item.write.data)
                 self._say(Difference(key, "both" if key in stored else "left", parts))
                 yield item.write
+            self._compared(len(some), unchanged)
+
+    def _compared(self, number: int, unchanged: int) -> None:
+        with self._lock:
+            self._unchanged += unchanged
+            self._work.compared += number
+            self._work.done += 0 if self._dry_run else unchanged
             self._work.tell()
 
     def _unwanted(self, inventory: Inventory) -> Iterator[str]:

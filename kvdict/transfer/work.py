@@ -23,6 +23,7 @@ class Work:
     """Counts of one transfer between the namespaces `kvs` and elsewhere.
 
     `started_at` is the share that earlier runs have done, so that the pace is this run's own.
+    `compared` is how far a sync is, which only knows later what of that it has done.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Work:
         on_left_out: OnLeftOut | None = None,
     ) -> None:
         self.done = self.bytes = self.resumed = self.expired = self.gone = self.invalid = 0
+        self.compared = 0
         self.total: int | None = None
         self.fraction: float | None = None
         self.started_at = 0.0
@@ -96,11 +98,17 @@ class Work:
         """Say how far it is."""
         if self._progress is not None:
             if self.total:
-                self.fraction = min(1.0, (self.done + self.gone) / self.total)
+                self.fraction = min(1.0, ((self.compared or self.done) + self.gone) / self.total)
                 self.started_at = self.resumed / self.total
             self._progress(
                 Progress(
-                    self.done, self.total, self.bytes, self.requests, self.fraction, self._left()
+                    self.done,
+                    self.total,
+                    self.bytes,
+                    self.requests,
+                    self.fraction,
+                    self._left(),
+                    self.compared,
                 )
             )
 
@@ -139,6 +147,8 @@ class Work:
     def _how_far(self) -> str:
         kept: Path | None = self.state.kept
         go_on = f"; with resume=True it goes on from {kept}" if kept else ""
+        if self.compared:
+            return f"{self.compared} pairs were compared, {self.done} are done"
         return f"{self.done} pairs were {self.verb}{go_on}"
 
     def _left(self) -> float | None:

@@ -7,8 +7,10 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import click
 import pytest
@@ -16,8 +18,9 @@ import pytest
 import kvdict
 from kvdict.cli import run
 from kvdict.cli.failures import explain
-from kvdict.emulator import Knobs, Server
+from kvdict.emulator import Emulator, Knobs, Server, Store, serve
 from kvdict.emulator.knobs import Fault
+from kvdict.emulator.store import Pair
 from tests.conftest import ACCOUNT, account_of
 from tests.processes import Program
 
@@ -54,6 +57,60 @@ def test_a_where_that_opens_nothing(
     assert not re.search(r"pass \w+=|kvdict\.open|create=|readonly=", told.err)
 
 
+NO_FILE = "there is no such file; is its name right?"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("rm {} k", NO_FILE),
+        ("rm {} --prefix k --yes", NO_FILE),
+        ("touch {} k", NO_FILE),
+        ("clear {} --yes", NO_FILE),
+        ("namespaces rename old new --account {}", NO_FILE),
+        ("namespaces delete old --yes --account {}", NO_FILE),
+        ("import {} missing", "missing: No such file or directory; is its name right?"),
+        ("import {} missing --format dbm", "does not exist"),
+        ("import {} bad", "line 1, key '..': a key must not be empty"),
+        ("put {} k v --ttl 5", "the time to live (--ttl) is 5 s"),
+        ("put {} .. v", "must not be empty, '.' or '..'"),
+    ],
+)
+def test_what_changes_nothing_makes_no_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, line: str, says: str
+) -> None:
+    (tmp_path / "bad").write_text('{"key":"..","value":"1"}\n{"key":"k","value":"1"}\n')
+    files = {"missing": tmp_path / "missing", "bad": tmp_path / "bad"}
+    words = line.format(f"sqlite:///{tmp_path}/typo.db").split()
+    assert run([str(files.get(word, word)) for word in words]) == 2
+    told = capsys.readouterr()
+    assert says in told.err
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert list(tmp_path.iterdir()) == [tmp_path / "bad"]
+
+
+def test_what_deletes_or_touches_makes_no_namespace(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    with kvdict.Account(where) as account:
+        account.create("links").close()
+        for arguments in (["rm", where, "k"], ["touch", where, "k"], ["clear", where, "--yes"]):
+            assert run(arguments) == 3
+            assert "no namespace has the title 'default'" in capsys.readouterr().err
+        assert list(account) == ["links"]
+
+
+def test_a_first_pair_and_an_import_make_the_file(cli: Cli, shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "all").write_text('{"key":"..","value":"1"}\n{"key":"k","value":"v"}\n')
+    assert cli("put", f"sqlite:///{tmp_path}/put.db", "k", "v").code == 0
+    read = cli("import", f"sqlite:///{tmp_path}/read.db", "all", "--skip-invalid")
+    assert (read.code, read.err.count("left out: ")) == (4, 1)
+    assert shell(f"kvdict import sqlite:///{tmp_path}/pipe.db <(tail -n 1 all)").code == 0
+    for name in ("put", "read", "pipe"):
+        assert contents(f"sqlite:///{tmp_path}/{name}.db") == {"k": b"v"}
+
+
 def test_a_missing_namespace_names_its_neighbours(cli: Cli, served: str) -> None:
     ran = cli("ls", served[:-1])
     assert ran.code == 3
@@ -84,6 +141,49 @@ def test_a_token_that_may_not_is_code_3(cli: Cli, served: str) -> None:
     assert 'permission "Workers KV Storage: Edit"' in ran.err
     assert "an0ther" not in ran.err
     assert ran.err.count("\n") == 1
+
+
+@pytest.fixture
+def read_only() -> Iterator[tuple[Server, Store]]:
+    """Serve what a token may only read."""
+    with closing(Store(None)) as store:
+        app = Emulator(store)
+
+        def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            path = str(environ["PATH_INFO"])
+            if environ["REQUEST_METHOD"] == "GET" or path.endswith("/bulk/get"):
+                return app(environ, start_response)
+            environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            body = b'{"success":false,"errors":[{"code":10000,"message":"Authentication error"}]}'
+            start_response("403 Forbidden", [("Content-Length", str(len(body)))])
+            return [body]
+
+        with serve(answer) as server:
+            yield server, store
+
+
+def test_what_is_refused_as_a_whole_is_code_3_and_claims_nothing(
+    cli: Cli, read_only: tuple[Server, Store], tmp_path: Path
+) -> None:
+    server, store = read_only
+    space = store.create(ACCOUNT, "links", most=9).id
+    here, there = f"sqlite:///{tmp_path}/app.db", f"{account_of(server)}/links"
+    fill(here, {f"k{number:02}": b"v" for number in range(20)})
+    assert cli("export", here, "-o", "all").code == 0
+    commands = (
+        ["sync", here, there], ["sync", here, there, "--delete"], ["copy", here, there],
+        ["import", there, "all"],
+    )  # fmt: skip
+    for command in commands:
+        ran = cli(*command)
+        assert ran.code == 3, command
+        assert "no other write was accepted" in ran.err
+        assert " done" not in ran.err
+    for number in range(5):
+        store.put(ACCOUNT, space, f"k{number:02}", Pair(b"v", None, None))
+    ran = cli("sync", here, there)
+    assert (ran.code, ran.err.count("\n")) == (4, 1)
+    assert ran.err.endswith("; 5 pairs are done: run it again to go on\n")
 
 
 def test_nobody_listens(cli: Cli) -> None:
@@ -138,7 +238,8 @@ def test_a_spent_allowance_is_waited_for_however_long(cli: Cli, slow: tuple[Serv
     ran = cli("export", where, "-o", "all.jsonl", "--max-wait", "0.5")
     assert ran.code == 0
     assert "exported 500 pairs" in ran.err
-    assert "allowance is spent; waiting" in ran.err or "trying again" in ran.err
+    assert "allowance is spent; waiting" in ran.err or "s for more allowance" in ran.err
+    assert "for up to" not in ran.err
 
 
 def test_a_reader_that_goes_away(shell: Shell, tmp_path: Path) -> None:

@@ -22,6 +22,11 @@ Cli = Callable[..., Ran]
 Shell = Callable[[str], Ran]
 
 
+def names_in(folder: Path) -> set[str]:
+    """Return what lies there besides the database."""
+    return {entry.name for entry in folder.iterdir() if not entry.name.startswith("app.db")}
+
+
 def test_what_is_put_comes_back_byte_for_byte(cli: Cli, where: str, tmp_path: Path) -> None:
     data = os.urandom(3000) + b"\r\n\x00\xff"
     (tmp_path / "photo").write_bytes(data)
@@ -34,7 +39,7 @@ def test_what_is_put_comes_back_byte_for_byte(cli: Cli, where: str, tmp_path: Pa
     assert cli("get", where, "empty") == Ran(0, b"", "")
     assert cli("get", where, "photo", "-o", "copy") == Ran(0, b"", "")
     assert (tmp_path / "copy").read_bytes() == data
-    assert not (tmp_path / "copy.part").exists()
+    assert names_in(tmp_path) == {"copy", "photo"}
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
@@ -49,6 +54,65 @@ def test_a_value_is_written_through_a_link_which_stays_one(shell: Shell, tmp_pat
     assert [(tmp_path / name).read_text() for name in ("file", "redirected", "piped")] == ["v"] * 3
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "stdout").is_symlink()
+
+
+def test_a_value_s_file_disturbs_nothing_beside_it(cli: Cli, tmp_path: Path) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    fill(where, {"k": b"v"})
+    (tmp_path / "one.part").write_text("precious")
+    (tmp_path / "two.part").symlink_to("one.part")
+    (tmp_path / "folder").mkdir()
+    for name in ("one", "two"):
+        assert cli("get", where, "k", "-o", name) == Ran(0, b"", "")
+        assert (tmp_path / name).read_bytes() == b"v"
+    assert cli("get", where, "k", "-o", "folder").code == 2
+    assert names_in(tmp_path) == {"one", "two", "one.part", "two.part", "folder"}
+    assert (tmp_path / "one.part").read_text() == "precious"
+    assert (tmp_path / "two.part").is_symlink()
+
+
+def test_a_value_that_cannot_be_written_whole_leaves_all_as_it_was(
+    shell: Shell, tmp_path: Path
+) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    fill(where, {"k": b"v" * 1_000_000})
+    (tmp_path / "out").write_text("old")
+    there = names_in(tmp_path)
+    ran = shell(f"ulimit -f 500; kvdict get {where} k -o out")
+    assert (ran.code, ran.out) == (4, b"")
+    assert "File too large" in ran.err
+    assert (tmp_path / "out").read_text() == "old"
+    assert names_in(tmp_path) == there
+
+
+@pytest.mark.parametrize("command", ["get {} k", "export {}"])
+def test_a_file_that_is_written_anew_keeps_its_rights(
+    cli: Cli, tmp_path: Path, command: str
+) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    fill(where, {"k": b"v"})
+    (tmp_path / "new").touch()
+    (tmp_path / "old").touch(0o600)
+    arguments = command.format(where).split()
+    for name in ("created", "old"):
+        assert cli(*arguments, "-o", name).code == 0
+    assert (tmp_path / "created").stat().st_mode == (tmp_path / "new").stat().st_mode
+    assert (tmp_path / "old").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("output", ["app.db", "./folder/../app.db", "link", "app.db-wal"])
+@pytest.mark.parametrize("command", ["get {} k", "get {} k --metadata", "export {}"])
+def test_nothing_is_written_over_the_database_that_it_comes_from(
+    cli: Cli, tmp_path: Path, command: str, output: str
+) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    fill(where, {"k": b"v"})
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("app.db")
+    ran = cli(*command.format(where).split(), "-o", output)
+    assert (ran.code, ran.out) == (2, b"")
+    assert f" is a file of '{where}' itself, and would be destroyed; name another" in ran.err
+    assert contents(where) == {"k": b"v"}
 
 
 def test_listings_are_for_people_and_for_programs(cli: Cli, where: str) -> None:

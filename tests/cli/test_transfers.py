@@ -127,6 +127,14 @@ def test_a_sync_says_before_what_it_does_then(cli: Cli, where: str, tmp_path: Pa
         " for the request allowance"
     )
     assert contents(there) == {"b": b"2", "c": b"1", "same": b"1"}
+    ran = cli("sync", where, there, "--delete", "--dry-run", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    *told, summary = [json.loads(line) for line in ran.lines]
+    differences = [json.loads(line) for line in cli("diff", where, there, "--json").lines]
+    assert told == sorted(differences, key=lambda found: found["side"] == "right")
+    assert (summary["dry_run"], summary["puts"], summary["deletions"]) == (True, 2, 1)
+    ran = cli("sync", where, there, "--prefix", "a", "--dry-run", "--json")
+    assert json.loads(ran.lines[0]) == {"key": "a", "side": "left", "parts": []}
     ran = cli("sync", where, there)
     assert (ran.code, ran.out) == (0, b"")
     assert ran.err == "kvdict: sent 2 pairs (2 bytes), in 1 request; 1 unchanged\n"
@@ -225,6 +233,31 @@ def test_a_copy_that_cannot_keep_its_state_says_so(cli: Cli, tmp_path: Path) -> 
     state = str(tmp_path / "my.state")
     assert cli("copy", here, there, "--state", state, XDG_STATE_HOME="/dev/null").code == 0
     assert contents(there) == {"k": b"v"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("import {} all --state all", "all is a part of what is read or written; name another"),
+        ("export {} -o out --state app.db", "app.db is a file of 'sqlite:///"),
+        ("export {} -o out --state notes", "notes is in the way: it is not the state of a"),
+        ("import {} all", "all.state is in the way"),
+    ],
+)
+def test_no_file_but_a_state_is_taken_for_the_state(
+    cli: Cli, tmp_path: Path, arguments: str, says: str
+) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    fill(where, {"k": b"v"})
+    files = {"all": '{"key":"new","value":"1"}', "notes": "mine", "all.state": "mine"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    ran = cli(*arguments.format(where).split())
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, b"", 1)
+    assert says in ran.err
+    assert "state=" not in ran.err
+    assert contents(where) == {"k": b"v"}
+    assert {name: (tmp_path / name).read_text() for name in files} == files
 
 
 @pytest.mark.parametrize(

@@ -348,6 +348,48 @@ def test_the_same_source_and_target_are_an_error(prefixes: tuple[str, str], tmp_
                 call(source, target)
 
 
+@pytest.mark.parametrize("format", ["jsonl", "wrangler", "dir"])
+@pytest.mark.parametrize(
+    "target",
+    ["app.db", "app.db-wal", "app.db-shm", "app.db-journal", "link", "hard", "folder/../app.db"],
+)
+def test_a_file_that_the_namespace_lies_in_is_no_target(
+    tmp_path: Path, target: str, format: transfer.Format
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("app.db")
+    with kvdict.open(f"sqlite:///{tmp_path}/link", codec="bytes") as kv:
+        kv["k"] = b"v"
+        (tmp_path / "hard").hardlink_to(tmp_path / "app.db")
+        there = sorted(tmp_path.iterdir())
+        with pytest.raises(TransferError, match="is a file of <KV.* and would be destroyed"):
+            transfer.export(kv, tmp_path / target, format=format)
+        assert sorted(tmp_path.iterdir()) == there
+        kv["k"] = b"w"
+    with kvdict.open(f"sqlite:///{tmp_path}/app.db", codec="bytes") as kv:
+        assert dict(kv) == {"k": b"w"}
+
+
+def test_what_a_target_is_until_it_is_whole_is_no_file_of_the_namespace_either(
+    tmp_path: Path,
+) -> None:
+    with kvdict.open(tmp_path / "out.part", codec="bytes") as kv:
+        kv["k"] = b"v"
+        with pytest.raises(TransferError, match=r"out\.part is a file of"):
+            transfer.export(kv, tmp_path / "out")
+        assert dict(kv) == {"k": b"v"}
+
+
+@pytest.mark.parametrize("target", ["journal", "journal-wal", "journal.lock"])
+def test_an_open_journal_is_no_target(tmp_path: Path, target: str) -> None:
+    buffer = kvdict.WriteBuffer(journal=tmp_path / "journal")
+    with (
+        kvdict.open(f"sqlite:///{tmp_path}/app.db", buffer=buffer) as kv,
+        pytest.raises(TransferError, match="is a file of"),
+    ):
+        transfer.export(kv, tmp_path / target)
+
+
 def test_parts_of_a_namespace_that_lie_apart_may_be_copied() -> None:
     with memory({"a:1": Entry(b"1")}) as kv:
         assert transfer.copy(kv.prefixed("a:"), kv.prefixed("b:")).done == 1

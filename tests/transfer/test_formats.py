@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shelve
+import stat
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,7 +23,16 @@ from kvdict.limits import encode_metadata, key_problem
 from kvdict.local import LOCAL_ACCOUNT
 from kvdict.transfer.filenames import LONGEST, file_name, key_of
 from tests.conftest import Opener
-from tests.transfer.support import AWKWARD, FORMATS, LATER, Pairs, all_kinds, everything, memory
+from tests.transfer.support import (
+    AWKWARD,
+    FORMATS,
+    LATER,
+    Pairs,
+    all_kinds,
+    everything,
+    memory,
+    plain,
+)
 from tests.world import World
 
 JSON = st.recursive(
@@ -111,6 +121,26 @@ def test_a_pipe_is_written_and_read() -> None:
         with os.fdopen(reading, "rb", buffering=0) as file:
             assert transfer.import_(file, other).done == 1
         assert everything(other) == {"a": Entry(b"1")}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o400, 0o755])
+def test_what_takes_the_place_of_something_keeps_its_rights(
+    tmp_path: Path, format: transfer.Format, mode: int
+) -> None:
+    out, part = tmp_path / "out", tmp_path / "out.part"
+    out.mkdir() if format == "dir" else out.touch()
+    out.chmod(mode)
+    meanwhile = []
+
+    def look(_progress: transfer.Progress) -> None:
+        if part.exists():
+            meanwhile.append(stat.S_IMODE(part.stat().st_mode))
+
+    with memory(plain(1500)) as kv:
+        transfer.export(kv, out, format=format, progress=look)
+    assert stat.S_IMODE(out.stat().st_mode) == mode
+    assert set(meanwhile) == {mode | (0o700 if format == "dir" else 0o600)}
 
 
 def test_values_travel_as_stored_whatever_the_codec(tmp_path: Path) -> None:

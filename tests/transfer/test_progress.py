@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+import kvdict
 from kvdict import Entry, transfer
+from kvdict.codecs import BYTES
 from kvdict.transfer import Interrupts, Progress
 from kvdict.transfer.clearing import clear
 from tests.transfer.support import FORMATS, memory, plain
+from tests.world import World
 
 
 def test_an_export_says_how_far_it_is(tmp_path: Path) -> None:
@@ -46,6 +49,40 @@ def test_an_import_says_how_much_of_the_file_is_stored(
         assert told[0].fraction == pytest.approx(0.4, abs=0.05)
         assert told[1].fraction == pytest.approx(0.8, abs=0.05)
     assert (told[-1].done, told[-1].fraction) == (25_000 if format != "dir" else 2500, 1)
+
+
+def test_a_sync_has_done_what_is_equal_or_stored_and_tells_what_it_has_compared() -> None:
+    told: list[Progress] = []
+    wanted = {key: entry.value for key, entry in plain(12_500).items()}
+    with memory(plain(1000)) as kv:
+        kv["more"] = b""
+        kvdict.sync(wanted, kv, delete=True, dry_run=True, progress=told.append)
+        assert {progress.done for progress in told} == {0}
+        assert (told[-1].compared, told[-1].fraction) == (12_500, 1)
+        told.clear()
+        kvdict.sync(wanted, kv, delete=True, progress=told.append)
+    assert [progress.compared for progress in told] == sorted(
+        progress.compared for progress in told
+    )
+    done = list(dict.fromkeys(progress.done for progress in told))
+    assert done == [1000, 11_000, 12_500, 12_501]
+    assert all(progress.fraction == progress.compared / 12_500 for progress in told)
+
+
+def test_a_sync_that_fails_says_how_much_it_has_compared_and_done() -> None:
+    def refuse(method: str, _url: str) -> None:
+        if method == "PUT":
+            raise OSError("the cable is cut")
+
+    world = World(codec=BYTES)
+    world.fill({"same": b"v"})
+    world.kv.client.transport.max_wait = 0
+    world.adapter.before = refuse
+    with pytest.raises(kvdict.TransportError) as raised:
+        kvdict.sync({"same": b"v", "new": b"v"}, world.kv)
+    assert raised.value.__notes__[-1] == "kvdict: 2 pairs were compared, 1 are done"
+    world.adapter.before = None
+    world.kv.close()
 
 
 def test_a_clear_says_how_far_it_is_and_stops_between_requests() -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -25,6 +26,7 @@ from kvdict import Entry, TransferError, transfer
 from kvdict.codecs import BYTES
 from kvdict.emulator import Emulator, Fault, Knobs, Server, Store, serve
 from kvdict.transfer import Progress
+from kvdict.transfer.draft import claim
 from kvdict.transfer.filenames import file_name
 from kvdict.transfer.frontier import Frontier
 from kvdict.transfer.state import State
@@ -299,6 +301,11 @@ def test_a_lost_or_shorter_part_is_refused(tmp_path: Path, format: transfer.Form
         file.unlink()
         with pytest.raises(TransferError, match="begin anew, without resume"):
             transfer.export(kv, tmp_path / "out", format=format, resume=True)
+        if format == "dir":
+            shutil.rmtree(part)
+            with pytest.raises(TransferError, match="begin anew, without resume"):
+                transfer.export(kv, tmp_path / "out", format=format, resume=True)
+            assert not part.exists()
 
 
 @pytest.mark.parametrize(
@@ -329,6 +336,135 @@ def test_a_cursor_that_the_service_has_forgotten_costs_listings_alone(tmp_path: 
         state.write_text(json.dumps(told))
         assert transfer.export(kv, tmp_path / "out", resume=True).requests == 1 + 4 + 15
         assert (tmp_path / "out").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("format", FORMATS)
+def test_of_two_exports_to_one_target_the_second_is_told_and_disturbs_nothing(
+    tmp_path: Path, format: transfer.Format, resume: bool
+) -> None:
+    refused = []
+    with memory(mixed(2500)) as kv, memory() as other:
+
+        def export_too(_progress: Progress) -> None:
+            if (tmp_path / "out.part").exists():
+                with pytest.raises(TransferError, match="is being written by another ex") as raised:
+                    transfer.export(kv, tmp_path / "out", format=format, resume=resume)
+                refused.append(raised)
+
+        transfer.export(kv, tmp_path / "out", format=format, progress=export_too)
+        assert len(refused) >= 2
+        transfer.import_(tmp_path / "out", other)
+        assert everything(other) == everything(kv)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_part_that_was_just_moved_into_place_is_not_written_to(tmp_path: Path) -> None:
+    part = tmp_path / "out.part"
+    with part.open("wb") as file:
+        part.rename(tmp_path / "out")
+        with pytest.raises(TransferError, match="is being written by another export"):
+            claim(file.fileno(), part)
+        part.touch()
+        with pytest.raises(TransferError, match="is being written by another export"):
+            claim(file.fileno(), part)
+
+
+SOMEBODYS: dict[str, Callable[[Path], object]] = {
+    "text": lambda path: path.write_text("notes"),
+    "empty": lambda path: path.touch(),
+    "json": lambda path: path.write_text('{"about": {}, "at": {}, "more": 1}'),
+    "large": lambda path: path.write_text('{"about": {}, "at": {}}'.ljust(1_000_001)),
+    "link": lambda path: path.symlink_to("elsewhere"),
+    "pipe": lambda path: os.mkfifo(path),
+    "folder": lambda path: path.mkdir(),
+}
+
+
+def test_two_transfers_that_keep_one_state_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = State(tmp_path / "state", {})
+    other = State(tmp_path / "state", {})
+    with monkeypatch.context() as patch:
+
+        def be_overtaken(_file: int) -> None:
+            patch.undo()
+            other.save({"done": 2})
+
+        patch.setattr(os, "fsync", be_overtaken)
+        with pytest.raises(TransferError, match="keep their state in .*state at the same time; "):
+            state.save({"done": 1})
+    assert other.load(resume=True) == {"done": 2}
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("kind", SOMEBODYS)
+def test_somebody_elses_file_in_place_of_the_state_stays_and_nothing_is_sent(
+    tmp_path: Path, kind: str, resume: bool
+) -> None:
+    state = tmp_path / "out.state"
+    SOMEBODYS[kind](state)
+    before = state.lstat()
+    (tmp_path / "out").write_text('{"key":"a","value":"1"}')
+    with memory(plain(3)) as kv, memory() as other:
+        works: list[Callable[[], object]] = [
+            lambda: transfer.export(kv, tmp_path / "out", resume=resume),
+            lambda: transfer.import_(tmp_path / "out", other, resume=resume),
+        ]
+        if kind != "link":  # a link that was named is followed
+            works.append(lambda: transfer.copy(kv, other, state=state, resume=resume))
+        for work in works:
+            with pytest.raises(TransferError, match=r"out\.state is in the way: it is not"):
+                work()
+        assert len(other) == 0
+    assert state.lstat() == before
+    assert {entry.name for entry in tmp_path.iterdir()} == {"out", "out.state"}
+
+
+def test_a_state_half_written_at_a_kill_is_replaced_and_nothing_else_in_its_place(
+    tmp_path: Path,
+) -> None:
+    new = tmp_path / "out.state.new"
+    with memory(plain(1500)) as kv:
+        for begun in ("", '{"abo', '{"about": {"work": "ex'):
+            new.write_text(begun)
+            transfer.export(kv, tmp_path / "out")
+            assert not new.exists()
+        new.write_text("notes")
+        with pytest.raises(TransferError, match=r"out\.state\.new is in the way"):
+            transfer.export(kv, tmp_path / "out")
+        assert new.read_text() == "notes"
+
+
+@pytest.mark.parametrize("state", ["out", "out.part", "out/state", "link"])
+def test_a_state_is_no_part_of_what_is_written(tmp_path: Path, state: str) -> None:
+    (tmp_path / "link").symlink_to("out")
+    with memory(plain(3)) as kv, pytest.raises(TransferError, match="name another file for the st"):
+        transfer.export(kv, tmp_path / "out", state=tmp_path / state)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["link"]
+
+
+@pytest.mark.parametrize("name", ["app.db", "app.db-wal", "app.db-journal", "link", "hard"])
+def test_a_state_is_no_file_of_a_database(tmp_path: Path, name: str) -> None:
+    (tmp_path / "link").symlink_to("app.db")
+    state = tmp_path / name
+    with (
+        kvdict.open(f"sqlite:///{tmp_path}/app.db", codec="bytes") as kv,
+        memory(plain(3)) as other,
+    ):
+        (tmp_path / "hard").hardlink_to(tmp_path / "app.db")
+        works: list[Callable[[], object]] = [
+            lambda: transfer.export(kv, tmp_path / "out", state=state),
+            lambda: transfer.import_(io.BytesIO(b'{"key":"a","value":""}'), kv, state=state),
+            lambda: transfer.copy(other, kv, state=state),
+            lambda: transfer.copy(kv, other, state=state),
+        ]
+        for work in works:
+            with pytest.raises(TransferError, match="is a file of <KV.* itself"):
+                work()
+        kv["k"] = b"v"
+        assert dict(kv) == {"k": b"v"}
 
 
 def test_somebody_elses_folder_is_not_deleted(tmp_path: Path) -> None:

@@ -251,7 +251,10 @@ def test_max_wait_bounds_allowance_and_tries_together(
     assert time.now - began <= 300
 
 
-def test_a_wait_for_allowance_may_be_longer_than_one_for_an_answer(time: Time) -> None:
+def test_a_wait_for_allowance_may_be_longer_than_one_for_an_answer(
+    time: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="kvdict")
     limited = refused(429, 971, headers={"Retry-After": "200"})
     sending = transport_on(time, adapter=Service(limited, limited, ok()), max_wait=30)
     sending.allowance_wait = 450.0
@@ -259,6 +262,9 @@ def test_a_wait_for_allowance_may_be_longer_than_one_for_an_answer(time: Time) -
     sending.send(Request("GET", "/x"))
     assert sum(time.slept) == 400
     assert sending.retries == 2
+    told = [record.getMessage() for record in caplog.records]
+    assert sum(line.endswith("; waiting 200 s for more allowance") for line in told) == 2
+    assert not any("trying again" in line for line in told)
 
 
 def test_a_wait_for_allowance_has_an_end_too(time: Time) -> None:
