@@ -63,7 +63,8 @@ class Delivery:
     """Sends chunks of sealed changes; what became of each goes to buffer, journal and outcomes.
 
     An answer is taken in by the thread that got it, and off the journal before anything else is
-    sent: after a crash at most the requests under way are sent twice.
+    sent: after a crash at most the requests under way are sent twice, and what the journal could
+    not let go of, which it tries again.
     """
 
     def __init__(
@@ -143,7 +144,7 @@ class Delivery:
         if self._journal:
             try:
                 self._journal.forget(changes)
-            except JournalError as error:  # at worst they are sent once more after a crash
+            except JournalError as error:  # it tries again: at worst they are sent once more
                 log.exception("%s accepted, and not taken off the journal", how_many(len(changes)))
                 self._outcomes.tell(self._buffer.on_error, error)
 

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Literal
 
 from kvdict.bufferoptions import check_journal
@@ -110,6 +110,7 @@ class Journal:
         self._written = threading.Condition(self._queueing)
         self._writer: int | None = None
         self._queue: dict[int, Change] = {}
+        self._stale: set[tuple[str, int]] = set()
         self._rows: list[Row] = []
         self._damaged: list[str] = []
         self._unsettled = self._left = 0
@@ -155,6 +156,8 @@ class Journal:
                 with self._lock:
                     if number in queue:
                         self._write_queued(change)
+                    if self._stale:
+                        self._remove_some()
         except sqlite3.Error as error:
             raise failure(self.path, error) from error
         finally:
@@ -163,19 +166,29 @@ class Journal:
     def forget(self, changes: Iterable[Change]) -> None:
         """Remove changes that were accepted, failed or dropped, and are not superseded here.
 
-        Does nothing after close: they are sent once more then.
+        What cannot be removed now is removed later: with the next record, forget, checkpoint or
+        tidy, or at close. Does nothing after close: they are sent once more then.
         """
-        pairs = [(change.key, change.number) for change in changes]
+        pairs = [*self._stale, *((change.key, change.number) for change in changes)]
         size = SLICE if self.durability == "process" else max(1, len(pairs))
-        for start in range(0, len(pairs), size):
-            part = pairs[start : start + size]
-            with self._lock, reported(self.path):
-                for _, number in part:
-                    self._queue.pop(number, None)
-                self._run(DELETE, part)
+        try:
+            with reported(self.path):
+                while pairs:
+                    with self._lock:
+                        self._remove(pairs[:size])
+                    del pairs[:size]
+        finally:
+            self._stale.update(pairs)
+
+    def tidy(self) -> None:
+        """Remove what could not be removed before; that it could not has been told."""
+        if self._stale:
+            with suppress(JournalError):
+                self.forget(())
 
     def checkpoint(self) -> None:
         """Bring the log home if it has grown; writers wait a millisecond or so."""
+        self.tidy()
         if self._unsettled < CHECKPOINT:
             return
         sync(f"{self.path}-wal")  # without the lock: little is left to be written with it
@@ -204,6 +217,7 @@ class Journal:
         if connection is None:
             return
         try:
+            self.tidy()
             self._left = self.pending
         finally:
             self._connection = None
@@ -283,6 +297,17 @@ class Journal:
             return None
 
     # With the lock held
+
+    def _remove(self, pairs: Sequence[tuple[str, int]]) -> None:
+        for _, number in pairs:
+            self._queue.pop(number, None)
+        self._run(DELETE, pairs)
+        self._stale.difference_update(pairs)
+
+    def _remove_some(self) -> None:
+        """Do the same for a part: a writer waits for it, and is not to know of its failure."""
+        with suppress(sqlite3.Error):
+            self._remove(list(self._stale)[:SLICE])
 
     def _writable(self) -> sqlite3.Connection | None:
         if self.closed:

@@ -235,6 +235,39 @@ def test_a_journal_that_is_read_only_takes_nothing_and_has_what_it_keeps_sent_on
         assert kv["k"] == 1
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param("kv['other'] = 1; os.kill(os.getpid(), 9)", id="a write"),
+        pytest.param("kv.flush(); os.kill(os.getpid(), 9)", id="a flush"),
+        pytest.param("kv.close()", id="close"),
+        pytest.param("", id="the interpreter's exit"),
+    ],
+)
+def test_what_was_accepted_while_its_journal_took_nothing_is_not_sent_again_after(
+    tmp_path: Path, end: str
+) -> None:
+    program = f"""
+kv = open_kv(max_age=1e9)
+kv["k"] = "older"
+connection = kv._backing.flusher.journal._connection
+connection.execute("PRAGMA query_only = ON")
+kv.flush()
+connection.execute("PRAGMA query_only = OFF")
+{end}
+"""
+    said = run(program, tmp_path).communicate(timeout=60)[1]
+    assert "1 write was accepted, and not taken off the journal" in said
+    with kvdict.open(f"sqlite:///{tmp_path}/app.db") as kv:
+        assert kv["k"] == "older"
+        kv["k"] = "newer"
+    with reopen(tmp_path) as kv:
+        assert kv["k"] == "newer"
+        kv.flush()
+    with kvdict.open(f"sqlite:///{tmp_path}/app.db") as kv:
+        assert kv["k"] == "newer"
+
+
 def test_a_write_that_is_being_sent_is_taken_whether_the_journal_takes_it_or_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
