@@ -63,8 +63,9 @@ class Delivery:
     """Sends chunks of sealed changes; what became of each goes to buffer, journal and outcomes.
 
     An answer is taken in by the thread that got it, and off the journal before anything else is
-    sent: after a crash at most the requests under way are sent twice, and what the journal could
-    not let go of, which it tries again.
+    sent: after a crash at most the requests under way are sent twice. What the journal cannot let
+    go of at once, because its disk, or a signal handler in the middle of a record, holds it up,
+    is later, and may be sent once more until then.
     """
 
     def __init__(

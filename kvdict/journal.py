@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Literal
 
 from kvdict.bufferoptions import check_journal
@@ -173,9 +174,7 @@ class Journal:
         size = SLICE if self.durability == "process" else max(1, len(pairs))
         try:
             with reported(self.path):
-                while pairs:
-                    with self._lock:
-                        self._remove(pairs[:size])
+                while pairs and self._soon(partial(self._remove, pairs[:size])):
                     del pairs[:size]
         finally:
             self._stale.update(pairs)
@@ -192,11 +191,8 @@ class Journal:
         if self._unsettled < CHECKPOINT:
             return
         sync(f"{self.path}-wal")  # without the lock: little is left to be written with it
-        with self._lock, reported(self.path):
-            if self._connection:
-                self._unsettled = 0
-                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-                self._connection.execute(TOUCH)  # begins the log anew: with an fsync of its own
+        with reported(self.path):
+            self._soon(self._bring_home)
 
     def close(self) -> None:
         """Give the journal up; in a folder its file goes too if nothing is pending.
@@ -296,6 +292,24 @@ class Journal:
             log.error("journal %s is damaged (%s); it was set aside as %s", path, error, aside)
             return None
 
+    def _soon(self, work: Callable[[], None]) -> bool:
+        """Do something with the lock held; False if another thread does not let go of it.
+
+        That may be the main thread, in a signal handler which waits for us. The main thread itself
+        waits for the lock: no other has handlers, and Ctrl-C behind acquire() would leave it taken.
+        """
+        if threading.current_thread() is threading.main_thread():
+            with self._lock:
+                work()
+            return True
+        if not self._lock.acquire(timeout=LOST):
+            return False
+        try:
+            work()
+        finally:
+            self._lock.release()
+        return True
+
     # With the lock held
 
     def _remove(self, pairs: Sequence[tuple[str, int]]) -> None:
@@ -308,6 +322,13 @@ class Journal:
         """Do the same for a part: a writer waits for it, and is not to know of its failure."""
         with suppress(sqlite3.Error):
             self._remove(list(self._stale)[:SLICE])
+
+    def _bring_home(self) -> None:
+        connection = self._connection
+        if connection and not connection.in_transaction:  # of a record that a handler interrupts
+            self._unsettled = 0
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            connection.execute(TOUCH)  # begins the log anew: with an fsync of its own
 
     def _writable(self) -> sqlite3.Connection | None:
         if self.closed:
@@ -345,9 +366,12 @@ class Journal:
                     return
 
     def _put(self, batch: list[Change]) -> None:
-        now = self._wall()
+        now, before = self._wall(), self.commits
         rows = [row_of(change, now) for change in batch if self.stands_for(change)]
         self._run(UPSERT, rows)
+        if self.commits > before + 1:  # a signal handler's: it may have had some of it accepted
+            gone = (change for change in batch if not self.stands_for(change))
+            self._stale.update((change.key, change.number) for change in gone)
         self._unsettled += sum(change.size + PAGE for change in batch)
         for change in batch:
             self._queue.pop(change.number, None)
