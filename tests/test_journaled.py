@@ -301,6 +301,42 @@ def test_a_journal_belongs_to_one_process_and_one_namespace(tmp_path: Path) -> N
         kvdict.open("memory://", buffer=WriteBuffer(journal=tmp_path / "nowhere" / "j"))
 
 
+def test_what_could_not_be_opened_is_with_the_same_buffer_and_cache_later(tmp_path: Path) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    buffer = WriteBuffer(journal=tmp_path / "folder" / "journal")
+    cache, anothers = kvdict.ReadCache(), kvdict.ReadCache()
+    kvdict.open("memory://", cache=anothers).close()
+    with pytest.raises(kvdict.JournalError, match="see that its folder exists"):
+        kvdict.open(where, buffer=buffer, cache=cache)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(kvdict.ConfigError, match="ReadCache belongs to another"):
+        kvdict.open(where, buffer=buffer, cache=anothers)
+    with kvdict.open(where, buffer=buffer, cache=cache) as kv:
+        assert (kv.buffer, kv.cache) == (buffer, cache)
+        with pytest.raises(kvdict.ConfigError, match="WriteBuffer belongs to another"):
+            kvdict.open("memory://", buffer=buffer)
+
+
+def test_a_journal_that_could_not_let_go_of_what_is_too_old_is_opened_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = """
+kv = open_kv(max_age=1e9)
+kv["k"] = 1
+print("ready", flush=True)
+os.kill(os.getpid(), 9)
+"""
+    kill_after(run(program, tmp_path), 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("kvdict.journal.DELETE", "DELETE FROM nothing WHERE key = ? AND number = ?")
+        with pytest.raises(kvdict.JournalError, match="journal"):
+            reopen(tmp_path, journal_max_age=1e-9)
+    kv = reopen(tmp_path, journal_max_age=1e-9)
+    with pytest.raises(kvdict.FlushError, match="journal_max_age"):
+        kv.close()
+    kv.close()
+
+
 def test_the_next_worker_adopts_what_a_dead_one_left_in_the_folder(tmp_path: Path) -> None:
     program = """
 kv = kvdict.open(
