@@ -5,6 +5,7 @@ Keys are full keys and checked, values are bytes.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from kvdict.breaker import PATIENCE
@@ -27,6 +28,7 @@ from kvdict.writer import BulkWriter
 
 if TYPE_CHECKING:
     from kvdict.journal import Journal
+    from kvdict.journalrows import Replay
 
 
 class Backing:
@@ -42,7 +44,7 @@ class Backing:
         *,
         reads_ahead: bool = True,
     ) -> None:
-        buffer.attach(local=home.local)
+        buffer.check_free()
         self.home = home
         self.id = namespace_id
         self._gate = Gate()
@@ -51,12 +53,22 @@ class Backing:
         self.client = home.client
         slots = Slots(home.parallel)
         sources = self._source(slots), self._source(slots, PATIENCE)
-        self.reads = (
-            ReadThrough(*sources, buffer) if cache is None else CachedReads(*sources, buffer, cache)
-        )
-        self._journal = self._open_journal()
+        with ExitStack() as undo:  # what fails takes neither buffer nor cache
+            self._journal = self._open_journal()
+            replay = None
+            if self._journal:
+                undo.callback(self._journal.close)
+                replay = self._journal.replay()
+            self.reads = (
+                ReadThrough(*sources, buffer)
+                if cache is None
+                else CachedReads(*sources, buffer, cache)
+            )
+            undo.pop_all()
+        buffer.attach(local=home.local)
         self.flusher = Flusher(home, namespace_id, buffer, self._journal)
-        self._replay()
+        if self._journal and replay:
+            self._take_up(replay, self._journal.last_number)
         self._title = title
         self.writes = WritePath(
             self.client,
@@ -163,12 +175,9 @@ class Backing:
         journal.stands_for = buffer.stands_for
         return journal
 
-    def _replay(self) -> None:
+    def _take_up(self, replay: Replay, last_number: int) -> None:
         """Take up what an earlier owner of the journal left; it is seen by reads at once."""
-        if self._journal is None:
-            return
-        replay = self._journal.replay()
-        self.buffer.number = self._journal.last_number
+        self.buffer.number = last_number
         for key, write in replay.writes:
             self.buffer.add(key, write)
         self.flusher.outcomes.failed.update(replay.failed)

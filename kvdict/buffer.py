@@ -60,10 +60,14 @@ class WriteBuffer(BufferOptions):
         self.start_again()
         renew_in_children(self)
 
-    def attach(self, *, local: bool) -> None:
-        """Become the buffer of one namespace; ConfigError for a second one."""
+    def check_free(self) -> None:
+        """Raise ConfigError if it is a namespace's already."""
         if self.is_taken:
             raise ConfigError("this WriteBuffer belongs to another namespace; make a new one")
+
+    def attach(self, *, local: bool) -> None:
+        """Become the buffer of one namespace; ConfigError for a second one."""
+        self.check_free()
         self.is_taken = True
         self.fill_in(local=local)
         self.overlays = not self.write_through or bool(self.settle)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from typing import Literal
 
 from kvdict.errors import ConfigError
 from kvdict.models import FlushResult
-from kvdict.options import at_least, whole
+from kvdict.options import at_least, function, whole
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -46,11 +46,16 @@ class BufferOptions:
             at_least(0, settle=self.settle)
         if self.key_interval is not None:
             at_least(0, key_interval=self.key_interval)
+        if not isinstance(self.write_through, bool):
+            raise ConfigError(f"write_through is {self.write_through!r}, expected True or False")
+        function(on_flush=self.on_flush)
+        function(on_error=self.on_error)
         self._check_journal()
 
     def _check_journal(self) -> None:
         check_journal(self.durability, self.journal_max_age)
         if self.journal is not None:
+            check_path(self.journal)
             if self.write_through:
                 raise ConfigError("what is written through needs no journal: it is never pending")
         elif self.durability == "power" or self.journal_max_age is not None:
@@ -64,9 +69,17 @@ class BufferOptions:
             self.key_interval = 0.0 if local else 1.0
 
 
+def check_path(journal: object) -> None:
+    """Raise ConfigError for what is no path: an empty one would be the working directory."""
+    path = fspath(journal) if isinstance(journal, str | PathLike) else None
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ConfigError(f"journal is {journal!r}, expected the path of a file or a folder")
+
+
 def check_journal(durability: str, max_age: float | None) -> None:
     """Raise ConfigError for options that no journal can have."""
     if durability not in ("process", "power"):
         raise ConfigError(f"durability is {durability!r}, expected 'process' or 'power'")
-    if max_age is not None and (isinstance(max_age, bool) or not max_age > 0):
+    is_number = isinstance(max_age, int | float) and not isinstance(max_age, bool)
+    if max_age is not None and not (is_number and max_age > 0):
         raise ConfigError(f"journal_max_age is {max_age!r}, expected seconds above 0, or None")

@@ -62,7 +62,9 @@ class Delivery:
     """Sends chunks of sealed changes; what became of each goes to buffer, journal and outcomes.
 
     An answer is taken in by the thread that got it, and off the journal before anything else is
-    sent: after a crash at most the requests under way are sent twice.
+    sent: after a crash at most the requests under way are sent twice. What the journal cannot let
+    go of at once, because its disk, or a signal handler in the middle of a record, holds it up,
+    is later, and may be sent once more until then.
     """
 
     def __init__(
@@ -142,7 +144,7 @@ class Delivery:
         if self._journal:
             try:
                 self._journal.forget(changes)
-            except JournalError as error:  # at worst they are sent once more after a crash
+            except JournalError as error:  # it tries again: at worst they are sent once more
                 log.exception("%s accepted, and not taken off the journal", how_many(len(changes)))
                 self._outcomes.tell(self._buffer.on_error, error)
 

@@ -151,6 +151,8 @@ class Flusher:
         """Make rounds until nothing of it waits, time is over, or only a person can help."""
         buffer, outcomes = self.buffer, self.outcomes
         outcomes.retry_now()
+        if self.journal:
+            self.journal.tidy()
         while buffer.waiting_up_to(target):
             self.rounds.make(deadline, everything=True)
             left = deadline - buffer.clock()

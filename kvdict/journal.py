@@ -10,7 +10,8 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Literal
 
 from kvdict.bufferoptions import check_journal
@@ -110,6 +111,7 @@ class Journal:
         self._written = threading.Condition(self._queueing)
         self._writer: int | None = None
         self._queue: dict[int, Change] = {}
+        self._stale: set[tuple[str, int]] = set()
         self._rows: list[Row] = []
         self._damaged: list[str] = []
         self._unsettled = self._left = 0
@@ -155,6 +157,8 @@ class Journal:
                 with self._lock:
                     if number in queue:
                         self._write_queued(change)
+                    if self._stale:
+                        self._remove_some()
         except sqlite3.Error as error:
             raise failure(self.path, error) from error
         finally:
@@ -163,27 +167,32 @@ class Journal:
     def forget(self, changes: Iterable[Change]) -> None:
         """Remove changes that were accepted, failed or dropped, and are not superseded here.
 
-        Does nothing after close: they are sent once more then.
+        What cannot be removed now is removed later: with the next record, forget, checkpoint or
+        tidy, or at close. Does nothing after close: they are sent once more then.
         """
-        pairs = [(change.key, change.number) for change in changes]
+        pairs = [*self._stale, *((change.key, change.number) for change in changes)]
         size = SLICE if self.durability == "process" else max(1, len(pairs))
-        for start in range(0, len(pairs), size):
-            part = pairs[start : start + size]
-            with self._lock, reported(self.path):
-                for _, number in part:
-                    self._queue.pop(number, None)
-                self._run(DELETE, part)
+        try:
+            with reported(self.path):
+                while pairs and self._soon(partial(self._remove, pairs[:size])):
+                    del pairs[:size]
+        finally:
+            self._stale.update(pairs)
+
+    def tidy(self) -> None:
+        """Remove what could not be removed before; that it could not has been told."""
+        if self._stale:
+            with suppress(JournalError):
+                self.forget(())
 
     def checkpoint(self) -> None:
         """Bring the log home if it has grown; writers wait a millisecond or so."""
+        self.tidy()
         if self._unsettled < CHECKPOINT:
             return
         sync(f"{self.path}-wal")  # without the lock: little is left to be written with it
-        with self._lock, reported(self.path):
-            if self._connection:
-                self._unsettled = 0
-                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-                self._connection.execute(TOUCH)  # begins the log anew: with an fsync of its own
+        with reported(self.path):
+            self._soon(self._bring_home)
 
     def close(self) -> None:
         """Give the journal up; in a folder its file goes too if nothing is pending.
@@ -204,6 +213,7 @@ class Journal:
         if connection is None:
             return
         try:
+            self.tidy()
             self._left = self.pending
         finally:
             self._connection = None
@@ -282,7 +292,43 @@ class Journal:
             log.error("journal %s is damaged (%s); it was set aside as %s", path, error, aside)
             return None
 
+    def _soon(self, work: Callable[[], None]) -> bool:
+        """Do something with the lock held; False if another thread does not let go of it.
+
+        That may be the main thread, in a signal handler which waits for us. The main thread itself
+        waits for the lock: no other has handlers, and Ctrl-C behind acquire() would leave it taken.
+        """
+        if threading.current_thread() is threading.main_thread():
+            with self._lock:
+                work()
+            return True
+        if not self._lock.acquire(timeout=LOST):
+            return False
+        try:
+            work()
+        finally:
+            self._lock.release()
+        return True
+
     # With the lock held
+
+    def _remove(self, pairs: Sequence[tuple[str, int]]) -> None:
+        for _, number in pairs:
+            self._queue.pop(number, None)
+        self._run(DELETE, pairs)
+        self._stale.difference_update(pairs)
+
+    def _remove_some(self) -> None:
+        """Do the same for a part: a writer waits for it, and is not to know of its failure."""
+        with suppress(sqlite3.Error):
+            self._remove(list(self._stale)[:SLICE])
+
+    def _bring_home(self) -> None:
+        connection = self._connection
+        if connection and not connection.in_transaction:  # of a record that a handler interrupts
+            self._unsettled = 0
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            connection.execute(TOUCH)  # begins the log anew: with an fsync of its own
 
     def _writable(self) -> sqlite3.Connection | None:
         if self.closed:
@@ -320,9 +366,12 @@ class Journal:
                     return
 
     def _put(self, batch: list[Change]) -> None:
-        now = self._wall()
+        now, before = self._wall(), self.commits
         rows = [row_of(change, now) for change in batch if self.stands_for(change)]
         self._run(UPSERT, rows)
+        if self.commits > before + 1:  # a signal handler's: it may have had some of it accepted
+            gone = (change for change in batch if not self.stands_for(change))
+            self._stale.update((change.key, change.number) for change in gone)
         self._unsettled += sum(change.size + PAGE for change in batch)
         for change in batch:
             self._queue.pop(change.number, None)

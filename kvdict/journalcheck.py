@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import struct
 import sys
 from contextlib import closing, suppress
@@ -29,7 +30,13 @@ def refuse_strangers(path: str) -> None:
     """Raise JournalError for a file that is no database and that nobody has locked as a journal.
 
     It is somebody's own, named by mistake; a damaged journal has the lock file of its last owner.
+    A device or a pipe is nobody's: it keeps nothing, and a journal would take its place.
     """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise JournalError(
+                f"journal {path} is no file, and keeps nothing; name a file or a folder", path=path
+            )
     with suppress(FileNotFoundError), open(path, "rb") as file:
         head = file.read(len(SQLITE))
         if head and head != SQLITE and not os.path.lexists(f"{path}.lock"):

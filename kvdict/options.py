@@ -17,6 +17,13 @@ def at_least(least: float, **option: N) -> N:
     return value
 
 
+def function(**option: object) -> None:
+    """Raise ConfigError if the one option is neither a function nor None."""
+    ((name, value),) = option.items()
+    if value is not None and not callable(value):
+        raise ConfigError(f"{name} is {value!r}, expected a function, or None")
+
+
 def whole(least: int, **option: int) -> int:
     """Return the value of the one option, a count; ConfigError if it is none, or too small."""
     ((name, value),) = option.items()

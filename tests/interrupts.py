@@ -1,4 +1,4 @@
-"""Ctrl-C at each moment at which Python looks for one."""
+"""Ctrl-C, or another signal, at each moment at which Python looks for one."""
 
 from __future__ import annotations
 
@@ -28,8 +28,15 @@ def at_every_moment(call: Callable[[], object]) -> Iterator[int]:
         yield moment
 
 
-def is_interrupted(call: Callable[[], object], moment: int) -> bool:
-    """Call, with an interrupt at a moment; tell whether it came so far."""
+def interrupt() -> None:
+    """Do what Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def is_interrupted(
+    call: Callable[[], object], moment: int, handler: Callable[[], object] = interrupt
+) -> bool:
+    """Call, with the handler run at a moment; tell whether it came so far."""
     left = moment
     last: dict[FrameType, int] = {}
 
@@ -42,7 +49,7 @@ def is_interrupted(call: Callable[[], object], moment: int) -> bool:
         if event == "call" or (event == "opcode" and looks(frame, last.get(frame))):
             left -= 1
             if not left:
-                raise KeyboardInterrupt
+                handler()
         if event == "opcode":
             last[frame] = frame.f_lasti
         return trace
@@ -56,7 +63,7 @@ def is_interrupted(call: Callable[[], object], moment: int) -> bool:
         return True
     finally:
         sys.settrace(before)
-    return False
+    return left <= 0
 
 
 def looks(frame: FrameType, last: int | None) -> bool:

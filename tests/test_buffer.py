@@ -743,10 +743,14 @@ class TestOptions:
             {"settle_bytes": -1}, {"max_pending": 0}, {"put_timeout": -1}, {"key_interval": -1},
             {"max_age": float("nan")}, {"max_items": "many"}, {"max_items": True},
             {"max_bytes": 0}, {"exit_timeout": -1}, {"max_items": 1e4}, {"max_pending": 10.0},
+            {"on_flush": 3}, {"on_error": "x"}, {"write_through": "yes"}, {"write_through": None},
+            {"write_through": 1}, {"journal": ""}, {"journal": 5}, {"journal": b"file"},
+            {"journal": True}, {"journal": "nul\0l"},
+            {"journal": "file", "journal_max_age": "old"},
         ],
     )  # fmt: skip
     def test_a_wrong_one_is_named(self, option: dict[str, Any]) -> None:
-        with pytest.raises(kvdict.ConfigError, match=next(iter(option))):
+        with pytest.raises(kvdict.ConfigError, match=f"{list(option)[-1]} is .*, expected"):
             WriteBuffer(**option)
 
     def test_the_least_of_each_is_taken(self) -> None:

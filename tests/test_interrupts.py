@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -109,6 +110,25 @@ def test_an_interrupted_record_leaves_the_journal_free(tmp_path: Path) -> None:
         assert is_free(journal._queueing)
         assert journal._writer is None
     journal.close()
+
+
+def test_a_signal_handler_may_flush_at_any_moment_of_a_journaled_assignment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvdict.journal.LOST", 0.001)
+    options = {"max_age": 1e9, "settle": 0, "key_interval": 0, "journal": tmp_path / "journal"}
+    world = World(buffer=options, parallel=True)
+    world.kv.buffer.clock = time.monotonic  # or a flush that is held up would wait for ever
+    journal = world.kv._unchecked_backing.flusher.journal
+    assert journal
+    for moment in count(1):
+        world.kv["before"] = moment
+        if not is_interrupted(lambda: world.kv.update(k="v"), moment, lambda: world.kv.flush(9)):
+            break
+        world.kv.flush(9)
+        assert journal.pending == 0
+    assert moment > 50
+    world.kv.close()
 
 
 def test_what_an_interrupted_close_leaves_open_the_next_one_closes(tmp_path: Path) -> None:

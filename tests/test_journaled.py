@@ -235,6 +235,39 @@ def test_a_journal_that_is_read_only_takes_nothing_and_has_what_it_keeps_sent_on
         assert kv["k"] == 1
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param("kv['other'] = 1; os.kill(os.getpid(), 9)", id="a write"),
+        pytest.param("kv.flush(); os.kill(os.getpid(), 9)", id="a flush"),
+        pytest.param("kv.close()", id="close"),
+        pytest.param("", id="the interpreter's exit"),
+    ],
+)
+def test_what_was_accepted_while_its_journal_took_nothing_is_not_sent_again_after(
+    tmp_path: Path, end: str
+) -> None:
+    program = f"""
+kv = open_kv(max_age=1e9)
+kv["k"] = "older"
+connection = kv._backing.flusher.journal._connection
+connection.execute("PRAGMA query_only = ON")
+kv.flush()
+connection.execute("PRAGMA query_only = OFF")
+{end}
+"""
+    said = run(program, tmp_path).communicate(timeout=60)[1]
+    assert "1 write was accepted, and not taken off the journal" in said
+    with kvdict.open(f"sqlite:///{tmp_path}/app.db") as kv:
+        assert kv["k"] == "older"
+        kv["k"] = "newer"
+    with reopen(tmp_path) as kv:
+        assert kv["k"] == "newer"
+        kv.flush()
+    with kvdict.open(f"sqlite:///{tmp_path}/app.db") as kv:
+        assert kv["k"] == "newer"
+
+
 def test_a_write_that_is_being_sent_is_taken_whether_the_journal_takes_it_or_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -266,6 +299,42 @@ def test_a_journal_belongs_to_one_process_and_one_namespace(tmp_path: Path) -> N
         WriteBuffer(journal=tmp_path / "j", write_through=True)
     with pytest.raises(kvdict.JournalError, match="nowhere"):
         kvdict.open("memory://", buffer=WriteBuffer(journal=tmp_path / "nowhere" / "j"))
+
+
+def test_what_could_not_be_opened_is_with_the_same_buffer_and_cache_later(tmp_path: Path) -> None:
+    where = f"sqlite:///{tmp_path}/app.db"
+    buffer = WriteBuffer(journal=tmp_path / "folder" / "journal")
+    cache, anothers = kvdict.ReadCache(), kvdict.ReadCache()
+    kvdict.open("memory://", cache=anothers).close()
+    with pytest.raises(kvdict.JournalError, match="see that its folder exists"):
+        kvdict.open(where, buffer=buffer, cache=cache)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(kvdict.ConfigError, match="ReadCache belongs to another"):
+        kvdict.open(where, buffer=buffer, cache=anothers)
+    with kvdict.open(where, buffer=buffer, cache=cache) as kv:
+        assert (kv.buffer, kv.cache) == (buffer, cache)
+        with pytest.raises(kvdict.ConfigError, match="WriteBuffer belongs to another"):
+            kvdict.open("memory://", buffer=buffer)
+
+
+def test_a_journal_that_could_not_let_go_of_what_is_too_old_is_opened_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = """
+kv = open_kv(max_age=1e9)
+kv["k"] = 1
+print("ready", flush=True)
+os.kill(os.getpid(), 9)
+"""
+    kill_after(run(program, tmp_path), 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("kvdict.journal.DELETE", "DELETE FROM nothing WHERE key = ? AND number = ?")
+        with pytest.raises(kvdict.JournalError, match="journal"):
+            reopen(tmp_path, journal_max_age=1e-9)
+    kv = reopen(tmp_path, journal_max_age=1e-9)
+    with pytest.raises(kvdict.FlushError, match="journal_max_age"):
+        kv.close()
+    kv.close()
 
 
 def test_the_next_worker_adopts_what_a_dead_one_left_in_the_folder(tmp_path: Path) -> None:

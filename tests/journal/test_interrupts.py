@@ -40,6 +40,78 @@ def is_free(journal: Journal, change: Change) -> bool:
     return not thread.is_alive()
 
 
+def in_another_thread(call: Callable[[], None]) -> None:
+    """Call while this thread, in a signal handler as it were, waits for it."""
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def here(call: Callable[[], None]) -> None:
+    """Call as a signal handler does."""
+    call()
+
+
+@pytest.mark.parametrize("somewhere", [here, in_another_thread])
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_change_that_a_handler_had_accepted_while_it_was_recorded_is_forgotten(
+    open_journal: Opener, somewhere: Callable[[Callable[[], None]], None], others: int
+) -> None:
+    journal = open_journal()
+    change = put(1, "k")
+    for number in range(others):
+        journal._queue[2 + number] = put(2 + number, "other")  # as of a thread that waits
+    accepted: list[Change] = []
+
+    def stands_for(asked: Change) -> bool:
+        if asked is not change:
+            return True
+        if not accepted:
+            accepted.append(change)
+            somewhere(lambda: journal.forget([change]))
+            somewhere(journal.checkpoint)
+            return True
+        return False
+
+    journal.stands_for = stands_for
+    journal.record(change)
+    assert accepted
+    journal.close()
+    assert list(shown(open_journal().replay())) == ["other"] * others
+
+
+def test_the_log_is_not_brought_home_in_the_middle_of_a_commit(
+    open_journal: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvdict.journal.CHECKPOINT", 0)
+    journal = open_journal()
+    assert journal._connection
+    journal._connection.execute("BEGIN IMMEDIATE")  # as a handler finds it
+    journal.checkpoint()
+    assert journal._connection.in_transaction
+    journal._connection.execute("COMMIT")
+    journal.checkpoint()
+
+
+def test_who_checkpoints_does_not_wait_for_who_is_interrupted_at_a_record(
+    open_journal: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvdict.journal.CHECKPOINT", 0)
+    journal = open_journal()
+    others = iter([journal.checkpoint])
+
+    def wall() -> float:
+        for call in others:
+            in_another_thread(call)
+        return 0.0
+
+    journal._wall = wall
+    journal.record(put(1, "k"))
+    assert next(others, None) is None
+    assert journal.pending == 1
+
+
 @pytest.mark.usefixtures("collector_rests")  # it calls back, and swallows an interrupt there
 @pytest.mark.parametrize("durability", ["process", "power"])
 def test_an_interrupt_leaves_the_journal_consistent(open_journal: Opener, durability: str) -> None:

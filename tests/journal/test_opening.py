@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 import sqlite3
 import stat
 import threading
@@ -167,6 +168,26 @@ def test_a_file_of_somebodys_is_refused_and_left_alone(
     with pytest.raises(JournalError, match="is no journal and no database; name another file"):
         open_journal()
     assert files(place.parent) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have a name")
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "socket"])
+def test_what_is_no_file_is_refused_and_left_alone(
+    open_journal: Opener, place: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "link to a pipe":
+        os.mkfifo(place.with_name("pipe"))
+        place.symlink_to("pipe")
+    else:
+        monkeypatch.chdir(place.parent)  # the whole path may be too long for one
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(place.name)
+    before = {path.name: path.lstat().st_mode for path in place.parent.iterdir()}
+    with pytest.raises(JournalError, match="is no file, and keeps nothing; name a file"):
+        open_journal()
+    assert {path.name: path.lstat().st_mode for path in place.parent.iterdir()} == before
 
 
 @pytest.mark.parametrize("kind", ["empty file", "empty database"])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kvdict.errors import ClosedError, ConfigError
+from kvdict.errors import ClosedError, ConfigError, JournalError
 from kvdict.journal import Journal
 from kvdict.journalfile import CHECKPOINT
 from kvdict.journalrows import Replay
@@ -85,6 +87,85 @@ def test_what_was_forgotten_does_not_come_back(open_journal: Opener) -> None:
     journal.forget(change for change in changes if change.number != 500)
     assert journal.pending == 1
     assert shown(reopened(journal, open_journal)) == {"k500": "value"}
+
+
+@contextmanager
+def trouble(journal: Journal) -> Iterator[None]:
+    """Let nothing be written to the journal, as on a full disk."""
+    assert journal._connection
+    journal._connection.execute("PRAGMA query_only = ON")
+    yield
+    if journal._connection:
+        journal._connection.execute("PRAGMA query_only = OFF")
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda journal: journal.record(put(9, "other")), id="record"),
+        pytest.param(lambda journal: journal.forget([put(9, "other")]), id="forget"),
+        pytest.param(Journal.checkpoint, id="checkpoint"),
+        pytest.param(Journal.close, id="close"),
+    ],
+)
+def test_what_could_not_be_forgotten_is_with_the_next_call(
+    open_journal: Opener, durability: str, call: Callable[[Journal], None]
+) -> None:
+    journal = open_journal(durability=durability)
+    changes = [put(1, "a"), put(2, "b"), put(3, "c")]
+    for change in changes:
+        journal.record(change)
+    with trouble(journal):
+        for change in changes[:2]:
+            with pytest.raises(JournalError, match="read-only"):
+                journal.forget([change])
+    assert journal.pending == 3
+    call(journal)
+    assert shown(reopened(journal, open_journal)).keys() - {"other"} == {"c"}
+
+
+def test_what_could_not_be_forgotten_leaves_a_newer_change_of_its_key(
+    open_journal: Opener,
+) -> None:
+    journal = open_journal()
+    journal.record(put(1, "a", b"old"))
+    with trouble(journal), pytest.raises(JournalError):
+        journal.forget([put(1, "a")])
+    journal.record(put(2, "a", b"new"))
+    assert shown(reopened(journal, open_journal)) == {"a": "new"}
+
+
+def test_a_writer_does_not_wait_for_thousands_of_changes_that_could_not_be_forgotten(
+    open_journal: Opener,
+) -> None:
+    journal = open_journal()
+    changes = [put(number, f"k{number}") for number in range(1, 501)]
+    for change in changes:
+        journal.record(change)
+    with trouble(journal), pytest.raises(JournalError):
+        journal.forget(changes)
+    pending = []
+    for number in range(501, 505):
+        journal.record(put(number, "other"))
+        pending.append(journal.pending)
+    assert pending == [301, 101, 1, 1]
+
+
+def test_a_change_is_recorded_though_another_one_still_cannot_be_forgotten(
+    open_journal: Opener,
+) -> None:
+    journal = open_journal()
+    journal.record(put(1, "a"))
+    assert journal._connection
+    journal._connection.execute(
+        "CREATE TEMP TRIGGER broken BEFORE DELETE ON writes BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    with pytest.raises(JournalError):
+        journal.forget([put(1, "a")])
+    journal.record(put(2, "b"))
+    journal.checkpoint()
+    assert list(shown(reopened(journal, open_journal))) == ["a", "b"]
 
 
 def test_forgetting_a_change_leaves_a_newer_one_of_its_key(open_journal: Opener) -> None:
