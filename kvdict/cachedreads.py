@@ -87,6 +87,13 @@ class CachedReads(ReadThrough):
         found: Entry[bytes] | Entry[None] | None = self._cached(key, "about", details=True)
         return found
 
+    def has(self, key: str) -> bool:
+        """Tell whether the key is there: one small request, which downloads no value.
+
+        Of a key that is there nothing is cached then: the answer does not tell when it ends.
+        """
+        return self._cached(key, "about") is not None
+
     def knows(self, key: str) -> bool:
         """Tell whether a read of the key would need no request."""
         with self.buffer.lock:
@@ -124,14 +131,14 @@ class CachedReads(ReadThrough):
                     if known:
                         return known.entry(self._clock)
                     self.cache.misses += 1
-                    asking = self._under_way(key, kind)
+                    asking = self._under_way(key, kind, details)
                     if asking:
                         self._joined += 1
                     else:
-                        asking = mine = Asking(kind)
+                        asking = mine = Asking(kind, details=details)
                         self.cache.leave_ticket(key, mine)
                 if mine:
-                    return self._lead(mine, key, ask or _just_now(self.source, kind), details)
+                    return self._lead(mine, key, ask or _just_now(self.source, kind))
             finally:
                 if mine:  # whatever happened, an interrupt too: nobody waits for ever
                     mine.over.open()
@@ -166,18 +173,18 @@ class CachedReads(ReadThrough):
                 self._renewals.begin(key, details=details)
         return held
 
-    def _under_way(self, key: str, kind: Kind) -> Asking | None:
+    def _under_way(self, key: str, kind: Kind, details: bool) -> Asking | None:
         """Return a read to wait for: not one of this thread, which a signal has interrupted."""
         for ticket in self.cache.tickets(key):
-            if isinstance(ticket, Asking) and ticket.kind == kind and ticket.may_be_awaited:
+            if isinstance(ticket, Asking) and ticket.serves(kind, details=details):
                 return ticket
         return None
 
-    def _lead(self, mine: Asking, key: str, ask: Ask, details: bool) -> Any:
+    def _lead(self, mine: Asking, key: str, ask: Ask) -> Any:
         """Ask the service for all who wait, and cache the answer if it says what a read sees."""
         age = None
         try:
-            answer, age = self._ask(key, mine.kind, ask, details)
+            answer, age = self._ask(mine, key, ask)
             mine.answered(answer)
         except Exception as error:
             mine.failed(error)
@@ -190,17 +197,17 @@ class CachedReads(ReadThrough):
                 change = self._own(key)
         return change.entry(self._clock) if change else answer
 
-    def _ask(self, key: str, kind: Kind, ask: Ask, details: bool) -> tuple[Any, float | None]:
+    def _ask(self, mine: Asking, key: str, ask: Ask) -> tuple[Any, float | None]:
         """Return the answer and its age: none if it is what is cached, as the service is away."""
-        rescue = self._rescue(key, details)
+        rescue = self._rescue(key, mine.details)
         if rescue and not self.breaker.is_open:
             try:
-                return self.breaker.ask(partial(_just_now(self.impatient, kind), key))
+                return self.breaker.ask(partial(_just_now(self.impatient, mine.kind), key))
             except KVError as error:
                 if not is_away(error):
                     raise
                 log.warning("%s; what is cached is served meanwhile", error)
-            rescue = self._rescue(key, details)  # time has passed
+            rescue = self._rescue(key, mine.details)  # time has passed
         if rescue:
             self.cache.stale += 1
             return rescue.entry(self._clock), None

@@ -69,6 +69,10 @@ class ReadThrough:
         """Return the metadata, perhaps with more, None for a missing key: one small request."""
         return self._overlaid(key, self.source.about)
 
+    def has(self, key: str) -> bool:
+        """Tell whether the key is there: one small request, which downloads no value."""
+        return self.about(key) is not None
+
     def soon(self, key: str, *, details: bool) -> Raw:
         """Return what `get` does, or `entry`; TransportError if the service takes over 2 s."""
         known = self.at_hand(key, details=details)

@@ -278,6 +278,46 @@ class TestReadsThatAskItFirst:
         assert world.kv.entries(["k"]) == {"k": entry}
         assert world.requests == before + 1
 
+    @pytest.mark.parametrize(
+        "learn",
+        [
+            lambda kv: kv["k"],
+            lambda kv: kv.prefetch(["k"]),
+            lambda kv: kv.get_many(["k", "l"]),
+            lambda kv: dict(kv.items()),
+        ],
+        ids=["single", "prefetch", "get_many", "items"],
+    )
+    def test_a_cached_value_answers_for_in_and_the_look_of_del(
+        self, make: Make, learn: Any
+    ) -> None:
+        world = make()
+        for key in "kl":
+            world.put_elsewhere(key, 1)
+        learn(world.kv)
+        before = world.requests
+        assert "k" in world.kv
+        assert "k" in world.kv.prefixed("")
+        assert world.requests == before
+        del world.kv["k"]
+        assert world.requests == before + 1
+        assert "k" not in world.kv
+
+    def test_in_downloads_no_value_and_remembers_only_that_a_key_is_missing(
+        self, make: Make
+    ) -> None:
+        world = make(cache={"ttl": 3600, "miss_ttl": 5})
+        world.put_elsewhere("k", 1, ttl=100)
+        asked: list[str] = []
+        world.adapter.before = lambda _method, url: asked.append(url.split("/")[-2])
+        assert "k" in world.kv
+        assert ["missing" in world.kv for _ in range(3)] == [False] * 3
+        assert asked == ["metadata"] * 2
+        world.pass_time(100)
+        assert "k" not in world.kv
+        assert "missing" not in world.kv
+        assert asked == ["metadata"] * 4
+
     def test_metadata_of_a_listing_which_may_lag_is_not_cached(self, make: Make) -> None:
         world = make(codec=BYTES)
         world.other.put_value(world.kv.id, Write("k", b"\xff", metadata='"old"'))
@@ -615,6 +655,47 @@ class TestInterleavings:
         assert world.kv["k"] == "new"
         assert no_tickets(world)
 
+    @pytest.mark.parametrize("buffer", [THROUGH, BEHIND], ids=["through", "behind"])
+    def test_a_write_while_in_finds_a_key_missing_wins(self, make: Make, buffer: Any) -> None:
+        world = make(buffer, cache={"miss_ttl": 3600})
+        once(world, "after", lambda: world.kv.put("k", "new"))
+        assert ("k" in world.kv) is (not world.kv.buffer.write_through)
+        assert "k" in world.kv
+        world.kv.flush()
+        assert "k" in world.kv
+        assert no_tickets(world)
+
+    @pytest.mark.parametrize("forget", ["refresh", "clear"])
+    def test_a_miss_that_was_refreshed_meanwhile_is_not_kept(self, make: Make, forget: str) -> None:
+        world = make(cache={"miss_ttl": 3600})
+
+        def renew() -> None:
+            world.put_elsewhere("k", "new")
+            world.kv.refresh("k") if forget == "refresh" else cache_of(world).clear()
+
+        once(world, "after", renew)
+        assert "k" not in world.kv
+        assert "k" in world.kv
+        assert no_tickets(world)
+
+    def test_a_read_of_metadata_does_not_take_what_answers_for_in(self, make: Make) -> None:
+        world = make(cache={"ttl": 60, "stale_if_error": 3600})
+        world.put_elsewhere("k", 1)
+        assert world.kv["k"] == 1
+        world.pass_time(61)
+        seen: list[Any] = []
+
+        def ask_for_metadata_and_lose_the_service() -> None:
+            other = threading.Thread(target=lambda: seen.append(world.kv.metadata("k")))
+            other.start()
+            other.join(10)
+            world.knobs.faults, world.knobs.kinds = 1.0, ["500"]
+
+        once(world, "before", ask_for_metadata_and_lose_the_service)
+        assert "k" in world.kv
+        assert world.kv.stats()["cache_stale"] == 1
+        assert seen == [None]
+
     def test_an_error_takes_its_ticket_along(self, make: Make, read: Any) -> None:
         world = make()
         world.kv.client.transport.max_wait = 0
@@ -660,6 +741,41 @@ class TestStale:
         assert world.requests == before + 1
         stats = world.kv.stats()
         assert (stats["cache_stale"], stats["cache_misses"], stats["cache_hits"]) == (10, 1, 1)
+
+    def test_past_its_ttl_it_answers_for_in_while_the_value_is_renewed(self, make: Make) -> None:
+        world = make(cache={"ttl": 60, "stale_while_revalidate": 30})
+        world.put_elsewhere("k", "old")
+        assert world.kv["k"] == "old"
+        world.put_elsewhere("k", "new")
+        world.pass_time(61)
+        go_on = threading.Event()
+        once(world, "before", lambda: go_on.wait(10))
+        before = world.requests
+        assert ["k" in world.kv for _ in range(10)] == [True] * 10
+        assert world.kv.stats()["cache_stale"] == 10
+        go_on.set()
+        join_renewals()
+        assert world.kv["k"] == "new"
+        assert world.requests == before + 1
+
+    def test_a_value_past_its_ttl_answers_for_in_if_the_service_is_away(self, make: Make) -> None:
+        world = make(cache={"ttl": 60, "stale_if_error": 3600})
+        for key in "ab":
+            world.put_elsewhere(key, 1)
+            assert world.kv[key] == 1
+        world.pass_time(61)
+        world.knobs.faults, world.knobs.kinds = 1.0, ["500"]
+        assert "a" in world.kv
+        before = world.requests
+        assert "a" in world.kv
+        assert "b" in world.kv
+        assert world.requests == before
+        assert world.kv.stats()["cache_stale"] == 3
+        world.knobs.faults = 0
+        world.pass_time(10)
+        world.delete_elsewhere("a")
+        assert "a" not in world.kv
+        assert world.kv.get("a") is None
 
     def test_it_is_not_served_beyond_that_nor_past_the_pairs_expiry(self, make: Make) -> None:
         world = make(cache={"ttl": 60, "stale_while_revalidate": 30, "stale_if_error": 30})
