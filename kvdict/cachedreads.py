@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -99,6 +100,15 @@ class CachedReads(ReadThrough):
         with self.buffer.lock:
             return super().knows(key) or self.cache.peek(key) is not None
 
+    def renew(self, keys: Sequence[str], *, details: bool) -> None:
+        """Have what is cached of up to a hundred keys read in the background: one request.
+
+        Not while the service is left alone.
+        """
+        with self.buffer.lock:
+            if not self.breaker.is_open:
+                self._renewals.begin(keys, details=details)
+
     # What the buffer says, who holds the lock
 
     def written(self, key: str) -> None:
@@ -169,8 +179,7 @@ class CachedReads(ReadThrough):
         held = self.cache.look_for_stale(key, allowed, details=details)
         if held:
             self.cache.stale += 1
-            if not self.breaker.is_open:
-                self._renewals.begin(key, details=details)
+            self.renew([key], details=details)
         return held
 
     def _under_way(self, key: str, kind: Kind, details: bool) -> Asking | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -88,6 +88,9 @@ class ReadThrough:
     def knows(self, key: str) -> bool:
         """Tell whether a read of the key would need no request."""
         return self.buffer.overlays and self.buffer.get(key) is not None
+
+    def renew(self, keys: Sequence[str], *, details: bool) -> None:
+        """Have what is cached of up to a hundred keys read in the background: one request."""
 
     def read(
         self, keys: Iterable[str], *, details: Details = False, eager: bool

@@ -758,6 +758,111 @@ class TestStale:
         assert world.kv["k"] == "new"
         assert world.requests == before + 1
 
+    @pytest.mark.parametrize(
+        "read",
+        [lambda kv: kv.get_many(list(kv)), lambda kv: dict(kv.items())],
+        ids=["get_many", "items"],
+    )
+    def test_bulk_reads_serve_it_while_a_request_a_hundred_renews_it(
+        self, make: Make, read: Any
+    ) -> None:
+        world = make(cache={"ttl": 60, "stale_while_revalidate": 30}, parallel=True)
+        keys = [f"{number:03}" for number in range(250)]
+        world.fill(dict.fromkeys(keys, b'"old"'))
+        assert read(world.kv) == dict.fromkeys(keys, "old")
+        world.fill(dict.fromkeys(keys, b'"new"'))
+        world.pass_time(61)
+        go_on = threading.Event()
+        asked: list[str] = []
+
+        def hold_up(_method: str, url: str) -> None:
+            if url.endswith("/bulk/get"):
+                asked.append(url)
+                go_on.wait(10)
+
+        world.adapter.before = hold_up
+        saved = world.kv.stats()["requests_saved"]
+        for _ in range(2):
+            assert read(world.kv) == dict.fromkeys(keys, "old")
+        stats = world.kv.stats()
+        assert (stats["cache_stale"], stats["cache_misses"]) == (500, 250)
+        assert stats["requests_saved"] == saved
+        go_on.set()
+        join_renewals()
+        assert len(asked) == 3
+        assert read(world.kv) == dict.fromkeys(keys, "new")
+        assert len(asked) == 3
+        assert no_tickets(world)
+
+    def test_a_bulk_read_waits_only_for_what_is_not_cached_and_renews_nothing_twice(
+        self, make: Make
+    ) -> None:
+        world = make(cache={"ttl": 60, "stale_while_revalidate": 30})
+        for key in "abc":
+            world.put_elsewhere(key, "old")
+        assert world.kv.get_many(["a", "b", "c"]) == dict.fromkeys("abc", "old")
+        for key in "abcd":
+            world.put_elsewhere(key, "new")
+        world.pass_time(61)
+        go_on = threading.Event()
+        asked: list[str] = []
+
+        def hold_up(_method: str, url: str) -> None:
+            asked.append(url.rpartition("/")[2])
+            if threading.current_thread().name == "kvdict-renew":
+                go_on.wait(10)
+
+        world.adapter.before = hold_up
+        assert world.kv["a"] == "old"
+        wait_until(lambda: asked == ["a"])
+        assert world.kv.get_many(list("abcd")) == {"a": "old", "b": "old", "c": "old", "d": "new"}
+        wait_until(lambda: asked == ["a", "d", "get"])
+        assert world.kv.get_many(["d", "b", "missing"]) == {"d": "new", "b": "old"}
+        go_on.set()
+        join_renewals()
+        assert world.kv.get_many(list("abcd")) == dict.fromkeys("abcd", "new")
+        assert asked == ["a", "d", "get", "missing"]
+        assert no_tickets(world)
+
+    def test_a_write_that_crosses_a_renewal_of_many_keys_wins(self, make: Make) -> None:
+        world = make(cache={"ttl": 60, "stale_while_revalidate": 60})
+        for key in "abc":
+            world.put_elsewhere(key, "old")
+        assert world.kv.get_many(list("abc")) == dict.fromkeys("abc", "old")
+        world.pass_time(61)
+        answered, written = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            answered.set()
+            written.wait(10)
+
+        once(world, "after", wait, "POST")
+        assert world.kv.get_many(list("abc")) == dict.fromkeys("abc", "old")
+        assert answered.wait(10)
+        world.kv["a"] = "new"
+        world.kv.delete("b")
+        written.set()
+        join_renewals()
+        before = world.requests
+        assert world.kv.get_many(list("abc")) == {"a": "new", "c": "old"}
+        assert world.requests == before
+        assert no_tickets(world)
+
+    def test_entries_past_their_ttl_are_renewed_with_their_metadata(self, make: Make) -> None:
+        world = make(cache={"ttl": 60, "stale_while_revalidate": 30})
+        for key in "ab":
+            world.other.put_value(world.kv.id, Write(key, b"1", metadata='"old"'))
+        old = dict.fromkeys("ab", Entry(1, None, "old"))
+        assert world.kv.entries(["a", "b"]) == old
+        for key in "ab":
+            world.other.put_value(world.kv.id, Write(key, b"1", metadata='"new"'))
+        world.pass_time(61)
+        assert world.kv.entries(["a", "b"]) == old
+        join_renewals()
+        before = world.requests
+        assert world.kv.entries(["a", "b"]) == dict.fromkeys("ab", Entry(1, None, "new"))
+        assert world.requests == before
+
     def test_a_value_past_its_ttl_answers_for_in_if_the_service_is_away(self, make: Make) -> None:
         world = make(cache={"ttl": 60, "stale_if_error": 3600})
         for key in "ab":
@@ -785,8 +890,11 @@ class TestStale:
         world.put_elsewhere("long", "new")
         world.pass_time(71)
         assert "short" not in world.kv
-        world.pass_time(20)
-        assert world.kv["long"] == "new"
+        assert world.kv.get_many(["long", "short"]) == {"long": "old"}
+        join_renewals()
+        world.pass_time(91)
+        world.put_elsewhere("long", "newer")
+        assert world.kv.get_many(["long"]) == {"long": "newer"}
 
     def test_a_deleted_key_is_found_missing_by_the_renewal(self, make: Make) -> None:
         world = make(cache={"ttl": 60, "stale_while_revalidate": 30})
@@ -856,6 +964,7 @@ class TestStale:
         assert world.kv["a"] == "old"  # it was asked for in vain
         before = world.requests
         assert world.kv["b"] == "old"
+        assert world.kv.get_many(["b"]) == {"b": "old"}
         join_renewals()
         assert world.requests == before
         world.knobs.faults = 0
