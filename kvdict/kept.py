@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 from collections.abc import Callable
 from functools import update_wrapper
@@ -172,6 +173,12 @@ class OfClass:
 
 
 def mark_coroutine(wrapper: Any, function: Callable[..., Any]) -> None:
-    """Have `inspect.iscoroutinefunction` know what the wrapper is, from Python 3.12 on."""
-    if inspect.iscoroutinefunction(function) and hasattr(inspect, "markcoroutinefunction"):
-        inspect.markcoroutinefunction(wrapper)  # pragma: no cover - Python 3.12
+    """Have those know what the wrapper is who ask `inspect`, or on Python 3.11 `asyncio`."""
+    if not inspect.iscoroutinefunction(function):
+        return
+    if sys.version_info >= (3, 12):  # pragma: no cover - Python 3.12
+        inspect.markcoroutinefunction(wrapper)
+    else:
+        from asyncio import coroutines  # it takes long to import
+
+        wrapper._is_coroutine = coroutines._is_coroutine  # type: ignore[attr-defined]  # its only mark
