@@ -131,17 +131,17 @@ class Bound(Generic[R]):
         self.__func__ = function
         self.__self__ = instance
 
-    def __call__(self, *args: Any, **kwargs: Any) -> R:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> R:
         """Call the method."""
         result: R = self.__func__(self.__self__, *args, **kwargs)
         return result
 
-    def refresh(self, *args: Any, **kwargs: Any) -> R:
+    def refresh(self, /, *args: Any, **kwargs: Any) -> R:
         """Call the method and remember the result in place of an older one."""
         result: R = self.__func__.refresh(self.__self__, *args, **kwargs)
         return result
 
-    def invalidate(self, *args: Any, **kwargs: Any) -> Any:
+    def invalidate(self, /, *args: Any, **kwargs: Any) -> Any:
         """Forget one result of the method."""
         return self.__func__.invalidate(self.__self__, *args, **kwargs)
 

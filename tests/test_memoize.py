@@ -483,6 +483,28 @@ def test_a_bound_method_remembers_by_its_instance(kv: KVNamespace[Any]) -> None:
     assert repr(price) == "<memoized method tests.memoized_here.Shop.price>"
 
 
+def test_parameters_may_have_any_name(kv: KVNamespace[Any]) -> None:
+    made = Counted()
+
+    @kv.memoize
+    def f(self: int, key: int = 0, function: int = 0) -> Any:
+        return [self, key, function, made()]
+
+    class Shop:
+        @kv.memoize(key=lambda _shop, **named: repr(named))
+        def price(shop, self: int) -> Any:  # noqa: N805 - that is what it is about
+            return [self, made()]
+
+    for call in (f, Shop().price):
+        first = call(self=5)
+        assert call(self=5) == first
+        again = call.refresh(self=5)
+        assert again != first
+        call.invalidate(self=5)
+        assert call(self=5) not in (first, again)
+    assert f(self=1, key=2, function=3)[:3] == [1, 2, 3]
+
+
 # Invalidate, refresh, clear
 
 

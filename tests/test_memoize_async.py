@@ -113,6 +113,22 @@ def test_frameworks_that_ask_know_it_for_a_coroutine_function(
     assert not knows(Shop().size)
 
 
+def test_parameters_may_have_any_name(kv: KVNamespace[Any]) -> None:
+    numbers = itertools.count(1)
+
+    @kv.memoize
+    async def f(self: int) -> Any:
+        return [self, next(numbers)]
+
+    async def use() -> None:
+        assert await f(self=5) == await f(self=5) == [5, 1]
+        assert await f.refresh(self=5) == [5, 2]
+        await f.invalidate(self=5)
+        assert await f(self=5) == [5, 3]
+
+    asyncio.run(use())
+
+
 def test_methods_that_are_coroutines(kv: KVNamespace[Any]) -> None:
     made = Counted()
 
