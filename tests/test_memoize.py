@@ -115,6 +115,23 @@ def test_none_is_remembered(kv: KVNamespace[Any]) -> None:
     assert f() is f() is None
 
 
+@pytest.mark.parametrize("codec", ["text", "bytes"])
+def test_none_is_an_error_that_says_what_to_do_where_the_codec_takes_none(codec: Any) -> None:
+    with kvdict.open("memory://", codec=codec) as kv:
+
+        def find() -> None:
+            return None
+
+        with pytest.raises(CodecError) as caught:
+            kv.memoize(prefix="f:")(find)()
+        said = str(caught.value)
+        assert ".find: its result cannot be remembered: key 'f:':" in said
+        assert said.endswith("kv.using('json').memoize(...) remembers None")
+        asked = kv.using("json").memoize(prefix="f:")(find)
+        assert asked() is asked() is None
+        assert asked.cache_info() == (1, 1, 0)
+
+
 def test_exceptions_are_not_remembered(kv: KVNamespace[Any]) -> None:
     made = Counted(0, 4)
     f = kv.memoize(prefix="f:")(lambda: 8 // made())
