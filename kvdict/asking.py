@@ -12,20 +12,24 @@ Kind = Literal["get", "entry", "about"]
 
 
 class Asking:
-    """One such read: in this thread until it is over, with an answer, an error or neither."""
+    """One such read: in this thread until it is over, with an answer, an error or neither.
 
-    def __init__(self, kind: Kind) -> None:
+    What is cached answers it too, with `details` only if metadata is cached.
+    """
+
+    def __init__(self, kind: Kind, *, details: bool) -> None:
         self.kind = kind
+        self.details = details
         self.thread = threading.get_ident()
         self.over = Latch()
         self.answer: Any = None
         self.error: Exception | None = None
         self.is_interrupted = True
 
-    @property
-    def may_be_awaited(self) -> bool:
-        """Tell whether it goes on, in another thread."""
-        return self.thread != threading.get_ident() and not self.over.is_open
+    def serves(self, kind: Kind, *, details: bool) -> bool:
+        """Tell whether who wants this may wait for it: it goes on, in another thread."""
+        is_alike = (self.kind, self.details) == (kind, details)
+        return is_alike and self.thread != threading.get_ident() and not self.over.is_open
 
     def answered(self, answer: Any) -> None:
         """Take the answer for those who wait."""

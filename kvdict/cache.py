@@ -85,8 +85,8 @@ class ReadCache:
     max_items, max_bytes: what it holds at most; bytes of memory, about.
     ttl: seconds for which an entry is served without asking; up to a tenth less, at random.
     miss_ttl: the same for "there is no such key".
-    stale_while_revalidate: seconds past its ttl for which an entry is still served, while one
-    read in the background renews it.
+    stale_while_revalidate: seconds past its ttl for which an entry is still served, while a read
+    in the background renews it; of many keys that are read together, one a hundred.
     stale_if_error: seconds past its ttl for which an entry is served if the service does not
     answer within 2 s; for 10 s it is not asked again then.
 

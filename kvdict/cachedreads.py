@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -87,10 +88,26 @@ class CachedReads(ReadThrough):
         found: Entry[bytes] | Entry[None] | None = self._cached(key, "about", details=True)
         return found
 
+    def has(self, key: str) -> bool:
+        """Tell whether the key is there: one small request, which downloads no value.
+
+        Of a key that is there nothing is cached then: the answer does not tell when it ends.
+        """
+        return self._cached(key, "about") is not None
+
     def knows(self, key: str) -> bool:
         """Tell whether a read of the key would need no request."""
         with self.buffer.lock:
             return super().knows(key) or self.cache.peek(key) is not None
+
+    def renew(self, keys: Sequence[str], *, details: bool) -> None:
+        """Have what is cached of up to a hundred keys read in the background: one request.
+
+        Not while the service is left alone.
+        """
+        with self.buffer.lock:
+            if not self.breaker.is_open:
+                self._renewals.begin(keys, details=details)
 
     # What the buffer says, who holds the lock
 
@@ -124,14 +141,14 @@ class CachedReads(ReadThrough):
                     if known:
                         return known.entry(self._clock)
                     self.cache.misses += 1
-                    asking = self._under_way(key, kind)
+                    asking = self._under_way(key, kind, details)
                     if asking:
                         self._joined += 1
                     else:
-                        asking = mine = Asking(kind)
+                        asking = mine = Asking(kind, details=details)
                         self.cache.leave_ticket(key, mine)
                 if mine:
-                    return self._lead(mine, key, ask or _just_now(self.source, kind), details)
+                    return self._lead(mine, key, ask or _just_now(self.source, kind))
             finally:
                 if mine:  # whatever happened, an interrupt too: nobody waits for ever
                     mine.over.open()
@@ -162,22 +179,21 @@ class CachedReads(ReadThrough):
         held = self.cache.look_for_stale(key, allowed, details=details)
         if held:
             self.cache.stale += 1
-            if not self.breaker.is_open:
-                self._renewals.begin(key, details=details)
+            self.renew([key], details=details)
         return held
 
-    def _under_way(self, key: str, kind: Kind) -> Asking | None:
+    def _under_way(self, key: str, kind: Kind, details: bool) -> Asking | None:
         """Return a read to wait for: not one of this thread, which a signal has interrupted."""
         for ticket in self.cache.tickets(key):
-            if isinstance(ticket, Asking) and ticket.kind == kind and ticket.may_be_awaited:
+            if isinstance(ticket, Asking) and ticket.serves(kind, details=details):
                 return ticket
         return None
 
-    def _lead(self, mine: Asking, key: str, ask: Ask, details: bool) -> Any:
+    def _lead(self, mine: Asking, key: str, ask: Ask) -> Any:
         """Ask the service for all who wait, and cache the answer if it says what a read sees."""
         age = None
         try:
-            answer, age = self._ask(key, mine.kind, ask, details)
+            answer, age = self._ask(mine, key, ask)
             mine.answered(answer)
         except Exception as error:
             mine.failed(error)
@@ -190,17 +206,17 @@ class CachedReads(ReadThrough):
                 change = self._own(key)
         return change.entry(self._clock) if change else answer
 
-    def _ask(self, key: str, kind: Kind, ask: Ask, details: bool) -> tuple[Any, float | None]:
+    def _ask(self, mine: Asking, key: str, ask: Ask) -> tuple[Any, float | None]:
         """Return the answer and its age: none if it is what is cached, as the service is away."""
-        rescue = self._rescue(key, details)
+        rescue = self._rescue(key, mine.details)
         if rescue and not self.breaker.is_open:
             try:
-                return self.breaker.ask(partial(_just_now(self.impatient, kind), key))
+                return self.breaker.ask(partial(_just_now(self.impatient, mine.kind), key))
             except KVError as error:
                 if not is_away(error):
                     raise
                 log.warning("%s; what is cached is served meanwhile", error)
-            rescue = self._rescue(key, details)  # time has passed
+            rescue = self._rescue(key, mine.details)  # time has passed
         if rescue:
             self.cache.stale += 1
             return rescue.entry(self._clock), None

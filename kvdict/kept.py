@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 from collections.abc import Callable
 from functools import update_wrapper
@@ -130,17 +131,17 @@ class Bound(Generic[R]):
         self.__func__ = function
         self.__self__ = instance
 
-    def __call__(self, *args: Any, **kwargs: Any) -> R:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> R:
         """Call the method."""
         result: R = self.__func__(self.__self__, *args, **kwargs)
         return result
 
-    def refresh(self, *args: Any, **kwargs: Any) -> R:
+    def refresh(self, /, *args: Any, **kwargs: Any) -> R:
         """Call the method and remember the result in place of an older one."""
         result: R = self.__func__.refresh(self.__self__, *args, **kwargs)
         return result
 
-    def invalidate(self, *args: Any, **kwargs: Any) -> Any:
+    def invalidate(self, /, *args: Any, **kwargs: Any) -> Any:
         """Forget one result of the method."""
         return self.__func__.invalidate(self.__self__, *args, **kwargs)
 
@@ -172,6 +173,12 @@ class OfClass:
 
 
 def mark_coroutine(wrapper: Any, function: Callable[..., Any]) -> None:
-    """Have `inspect.iscoroutinefunction` know what the wrapper is, from Python 3.12 on."""
-    if inspect.iscoroutinefunction(function) and hasattr(inspect, "markcoroutinefunction"):
-        inspect.markcoroutinefunction(wrapper)  # pragma: no cover - Python 3.12
+    """Have those know what the wrapper is who ask `inspect`, or on Python 3.11 `asyncio`."""
+    if not inspect.iscoroutinefunction(function):
+        return
+    if sys.version_info >= (3, 12):  # pragma: no cover - Python 3.12
+        inspect.markcoroutinefunction(wrapper)
+    else:
+        from asyncio import coroutines  # it takes long to import
+
+        wrapper._is_coroutine = coroutines._is_coroutine  # type: ignore[attr-defined]  # its only mark

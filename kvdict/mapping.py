@@ -53,18 +53,18 @@ class KVMapping(Handle[V], MutableMapping[str, V]):
         if full is None:
             raise KeyError(key)
 
-        def decide(entry: object) -> Decision:
-            if entry is None:
+        def decide(is_there: bool | None) -> Decision:
+            if not is_there:
                 raise KeyError(key)
             return Decision.DELETE
 
-        backing.writes.modify(full, backing.reads.about, decide)
+        backing.writes.modify(full, backing.reads.has, decide)
 
     def __contains__(self, key: object) -> bool:
         """Tell whether the key is there: 1 request, which downloads no value."""
         backing = self._backing
         full = self._space.to_read(key)
-        return full is not None and backing.reads.about(full) is not None
+        return full is not None and backing.reads.has(full)
 
     def __iter__(self) -> Iterator[str]:
         """Yield the keys: a request a thousand, the first when the first key is asked for."""

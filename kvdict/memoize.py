@@ -37,7 +37,7 @@ class ThreadCall(Call):
 class Memoized(Kept[P, R, ThreadCall]):
     """A function whose results are kept in KV: 1 request a call, and 1 more where it is made."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the remembered result, or call the function, once for all who ask the same."""
         key = self._key_for(args, kwargs)
         work = partial(self.__wrapped__, *args, **kwargs)
@@ -62,7 +62,7 @@ class Memoized(Kept[P, R, ThreadCall]):
                 shared: R = call.result.value()
                 return shared
 
-    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function and remember the result in place of an older one: 1 request."""
         key = self._key_for(args, kwargs)
         mine = ThreadCall(shared=False)
@@ -75,7 +75,7 @@ class Memoized(Kept[P, R, ThreadCall]):
         value: R = result.value()
         return value
 
-    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
+    def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Forget one result, and do not keep that of a call under way: 1 request."""
         key = self._key_for(args, kwargs)
         self._leave(key)

@@ -37,7 +37,7 @@ class AsyncMemoized(Kept[P, R, TaskCall]):
         super().__init__(function, remembered, key)
         mark_coroutine(self, function)
 
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the remembered result, or await the function, once for all who ask the same.
 
         "All" are those of one event loop.
@@ -57,7 +57,7 @@ class AsyncMemoized(Kept[P, R, TaskCall]):
         value: R = (await asyncio.shield(call.task)).value()
         return value
 
-    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Await the function and remember the result in place of an older one: 1 request."""
         key = self._key_for(args, kwargs)
         mine = TaskCall(shared=False)
@@ -70,7 +70,7 @@ class AsyncMemoized(Kept[P, R, TaskCall]):
         value: R = result.value()
         return value
 
-    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
+    async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Forget one result, and do not keep that of a call under way: 1 request."""
         key = self._key_for(args, kwargs)
         self._leave(key)

@@ -145,8 +145,9 @@ class KVNamespace(KVMapping[V]):
         """Return a decorator that keeps the results of a function, method or coroutine here.
 
         1 request a call, and 1 to keep what was made; with a cache mostly none. Several callers
-        with the same arguments make one call. None is remembered, exceptions are not. Works
-        without parentheses too, and above `@classmethod` and `@staticmethod`.
+        with the same arguments make one call. None is remembered where the codec takes it ("text"
+        and "bytes" do not), exceptions are not. Works without parentheses too, and above
+        `@classmethod` and `@staticmethod`.
 
         expiration_ttl: seconds or a timedelta, exact below a minute too; None: the namespace's.
         key: makes a str of the arguments, where these have no text that is the same everywhere:

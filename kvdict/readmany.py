@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from kvdict.breaker import is_away
 from kvdict.errors import KVError
+from kvdict.limits import MAX_BULK_GET_KEYS
 from kvdict.reader import UNASKED, Details, Fetch, Found, Raw
 
 if TYPE_CHECKING:
-    from kvdict.cache import ReadCache
+    from kvdict.cache import Held, ReadCache
     from kvdict.readthrough import ReadThrough
 
 log = logging.getLogger("kvdict")
@@ -33,6 +34,7 @@ class ReadMany:
         self._ticket = object()
         self._asked: set[str] = set()
         self._order: deque[str] = deque()
+        self._past: list[str] = []  # their ttl: to be renewed
 
     def run(self, keys: Iterable[str]) -> Iterator[Found]:
         """Yield each key with its entry or None, in the order of the keys."""
@@ -41,6 +43,7 @@ class ReadMany:
                 yield from self._run(iter(keys))
             finally:
                 self._give_up(self._asked)
+                self._renew()
 
     def _run(self, keys: Iterator[str]) -> Iterator[Found]:
         for key in keys:
@@ -85,6 +88,13 @@ class ReadMany:
             if self._cache.look(key, details=bool(self._details)) is not None:
                 self._reads.bulk_hits += 1
                 return True
+            if self._past_its_ttl(self._cache, key) is not None:
+                self._cache.stale += 1
+                self._reads.bulk_hits += 1
+                self._past.append(key)
+                if len(self._past) == MAX_BULK_GET_KEYS:
+                    self._renew()
+                return True
             self._cache.misses += 1
             self._cache.leave_ticket(key, self._ticket)
             self._asked.add(key)
@@ -97,10 +107,23 @@ class ReadMany:
             change = self._buffer.get(key, listing=True)
             if change:
                 return key, change.entry(self._clock)
-            held = self._cache.peek(key, details=details) if self._cache is not None else None
-            if held:
-                return key, held.entry(self._clock)
+            if self._cache is not None:
+                held = self._cache.peek(key, details=details)
+                held = held or self._past_its_ttl(self._cache, key)
+                if held:
+                    return key, held.entry(self._clock)
         return key, self._reads.entry(key) if details else self._reads.get(key)
+
+    def _past_its_ttl(self, cache: ReadCache, key: str) -> Held | None:
+        """Return what may be served of a key while it is renewed."""
+        allowed = cache.stale_while_revalidate
+        return cache.look_for_stale(key, allowed, details=bool(self._details))
+
+    def _renew(self) -> None:
+        """Have what is served past its ttl read in the background: one request."""
+        if self._past:
+            past, self._past = self._past, []
+            self._reads.renew(past, details=bool(self._details))
 
     def _fetch(self, cache: ReadCache, fetch: Fetch, keys: Sequence[str]) -> list[Found]:
         """Fetch keys and cache each as it arrives: a loop may be slow to consume them.
@@ -109,9 +132,9 @@ class ReadMany:
         """
         stale = self._stale(cache, keys)
         if stale and not self._reads.breaker.is_open:
-            impatient = partial(self._reads.impatient.fetch, keys, details=self._details)
+            impatient = self._reads.impatient.fetch(keys, details=self._details)
             try:
-                found = self._reads.breaker.ask(impatient)
+                found: list[Found] = self._reads.breaker.ask(partial(list, impatient))
                 return [self._arrived(cache, *pair) for pair in found]
             except KVError as error:
                 if not is_away(error):

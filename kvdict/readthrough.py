@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -69,6 +69,10 @@ class ReadThrough:
         """Return the metadata, perhaps with more, None for a missing key: one small request."""
         return self._overlaid(key, self.source.about)
 
+    def has(self, key: str) -> bool:
+        """Tell whether the key is there: one small request, which downloads no value."""
+        return self.about(key) is not None
+
     def soon(self, key: str, *, details: bool) -> Raw:
         """Return what `get` does, or `entry`; TransportError if the service takes over 2 s."""
         known = self.at_hand(key, details=details)
@@ -84,6 +88,9 @@ class ReadThrough:
     def knows(self, key: str) -> bool:
         """Tell whether a read of the key would need no request."""
         return self.buffer.overlays and self.buffer.get(key) is not None
+
+    def renew(self, keys: Sequence[str], *, details: bool) -> None:
+        """Have what is cached of up to a hundred keys read in the background: one request."""
 
     def read(
         self, keys: Iterable[str], *, details: Details = False, eager: bool

@@ -119,12 +119,14 @@ class Remembered:
     def made(self, key: str, value: Any) -> Result:
         """Return what the function made; CodecError or LimitError if it cannot be stored."""
         full = self.prefix + key
+        named = key or full  # without arguments there is only the prefix to name
         try:
-            data = encode(self._codec, key, value)
-            check_value(key, data)
+            data = encode(self._codec, named, value)
+            check_value(named, data)
         except (CodecError, LimitError) as error:
             kind = type(error)
-            raise kind(f"{self.name}: its result cannot be remembered: {error}") from error
+            advice = "; kv.using('json').memoize(...) remembers None" if value is None else ""
+            raise kind(f"{self.name}: its result cannot be remembered: {error}{advice}") from error
         return Result(data, partial(decode, self._codec, full))
 
     def keep(self, key: str, result: Result, run: Run) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from kvdict.buffer import WriteBuffer
 from kvdict.cache import ReadCache
 from kvdict.forks import renew_in_children
-from kvdict.reader import Raw
 from kvdict.source import Source
 
 MOST = 8
@@ -20,7 +19,7 @@ log = logging.getLogger("kvdict")
 
 
 class Renewals:
-    """The renewals under way, one a key, each on a thread of its own."""
+    """The renewals under way, each of some keys, on a thread of its own."""
 
     def __init__(self, source: Source, buffer: WriteBuffer, cache: ReadCache) -> None:
         self._source = source
@@ -31,36 +30,42 @@ class Renewals:
 
     def start_again(self) -> None:
         """Have none: at first, and in a forked child, where the threads are not."""
-        self._keys: set[str] = set()
+        self._under_way: dict[object, set[str]] = {}
 
-    def begin(self, key: str, *, details: bool) -> None:
-        """Have the key read, unless it is being read, or too many are."""
-        if key in self._keys or len(self._keys) >= MOST:
+    def begin(self, keys: Iterable[str], *, details: bool) -> None:
+        """Have those of the keys read that are not being read, unless too many renewals run.
+
+        The lock is held.
+        """
+        others = self._under_way.values()
+        wanted = [key for key in keys if not any(key in other for other in others)]
+        if not wanted or len(self._under_way) >= MOST:
             return
-        ask = self._source.entry if details else self._source.get
+        ticket = object()
         thread = threading.Thread(
-            target=self._renew, args=(key, ask), name="kvdict-renew", daemon=True
+            target=self._renew, args=(ticket, wanted, details), name="kvdict-renew", daemon=True
         )
-        self._keys.add(key)
+        self._under_way[ticket] = set(wanted)
         try:
             with suppress(RuntimeError):  # the interpreter is exiting: what is cached is served on
                 thread.start()
         finally:
             if thread.ident is None:
-                self._keys.discard(key)
+                del self._under_way[ticket]
 
-    def _renew(self, key: str, ask: Callable[[str], Raw]) -> None:
-        ticket = object()
+    def _renew(self, ticket: object, keys: Sequence[str], details: bool) -> None:
         try:
             with self._buffer.lock:
-                self._cache.leave_ticket(key, ticket)
-            answer = ask(key)
-            with self._buffer.lock:
-                if self._cache.take_ticket(key, ticket):
-                    self._cache.store(key, answer)
+                for key in keys:
+                    self._cache.leave_ticket(key, ticket)
+            for key, answer in self._source.fetch(keys, details=details):
+                with self._buffer.lock:
+                    if self._cache.take_ticket(key, ticket):
+                        self._cache.store(key, answer)
         except Exception as error:  # noqa: BLE001 - nobody else would tell of it
             log.warning("%s; what is cached is served as long as it may", error)
         finally:
             with self._buffer.lock:
-                self._cache.take_ticket(key, ticket)
-            self._keys.discard(key)
+                for key in keys:
+                    self._cache.take_ticket(key, ticket)
+                self._under_way.pop(ticket, None)

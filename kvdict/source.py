@@ -55,9 +55,9 @@ class Source:
             self._check_open()
             yield pair
 
-    def fetch(self, keys: Sequence[str], *, details: Details) -> list[Found]:
-        """Return keys with their entries, expiration included: a request a hundred."""
-        return list(Reading(self.reader, details, expiry=True).fetch(keys))
+    def fetch(self, keys: Sequence[str], *, details: Details) -> Iterator[Found]:
+        """Yield up to a hundred keys with their entries, expiration included: one request."""
+        return Reading(self.reader, details, expiry=True).fetch(keys)
 
     def _get(self, key: str) -> Raw:
         raw = self._client.get_value(self._namespace_id, key)

@@ -278,6 +278,46 @@ class TestReadsThatAskItFirst:
         assert world.kv.entries(["k"]) == {"k": entry}
         assert world.requests == before + 1
 
+    @pytest.mark.parametrize(
+        "learn",
+        [
+            lambda kv: kv["k"],
+            lambda kv: kv.prefetch(["k"]),
+            lambda kv: kv.get_many(["k", "l"]),
+            lambda kv: dict(kv.items()),
+        ],
+        ids=["single", "prefetch", "get_many", "items"],
+    )
+    def test_a_cached_value_answers_for_in_and_the_look_of_del(
+        self, make: Make, learn: Any
+    ) -> None:
+        world = make()
+        for key in "kl":
+            world.put_elsewhere(key, 1)
+        learn(world.kv)
+        before = world.requests
+        assert "k" in world.kv
+        assert "k" in world.kv.prefixed("")
+        assert world.requests == before
+        del world.kv["k"]
+        assert world.requests == before + 1
+        assert "k" not in world.kv
+
+    def test_in_downloads_no_value_and_remembers_only_that_a_key_is_missing(
+        self, make: Make
+    ) -> None:
+        world = make(cache={"ttl": 3600, "miss_ttl": 5})
+        world.put_elsewhere("k", 1, ttl=100)
+        asked: list[str] = []
+        world.adapter.before = lambda _method, url: asked.append(url.split("/")[-2])
+        assert "k" in world.kv
+        assert ["missing" in world.kv for _ in range(3)] == [False] * 3
+        assert asked == ["metadata"] * 2
+        world.pass_time(100)
+        assert "k" not in world.kv
+        assert "missing" not in world.kv
+        assert asked == ["metadata"] * 4
+
     def test_metadata_of_a_listing_which_may_lag_is_not_cached(self, make: Make) -> None:
         world = make(codec=BYTES)
         world.other.put_value(world.kv.id, Write("k", b"\xff", metadata='"old"'))
@@ -615,6 +655,47 @@ class TestInterleavings:
         assert world.kv["k"] == "new"
         assert no_tickets(world)
 
+    @pytest.mark.parametrize("buffer", [THROUGH, BEHIND], ids=["through", "behind"])
+    def test_a_write_while_in_finds_a_key_missing_wins(self, make: Make, buffer: Any) -> None:
+        world = make(buffer, cache={"miss_ttl": 3600})
+        once(world, "after", lambda: world.kv.put("k", "new"))
+        assert ("k" in world.kv) is (not world.kv.buffer.write_through)
+        assert "k" in world.kv
+        world.kv.flush()
+        assert "k" in world.kv
+        assert no_tickets(world)
+
+    @pytest.mark.parametrize("forget", ["refresh", "clear"])
+    def test_a_miss_that_was_refreshed_meanwhile_is_not_kept(self, make: Make, forget: str) -> None:
+        world = make(cache={"miss_ttl": 3600})
+
+        def renew() -> None:
+            world.put_elsewhere("k", "new")
+            world.kv.refresh("k") if forget == "refresh" else cache_of(world).clear()
+
+        once(world, "after", renew)
+        assert "k" not in world.kv
+        assert "k" in world.kv
+        assert no_tickets(world)
+
+    def test_a_read_of_metadata_does_not_take_what_answers_for_in(self, make: Make) -> None:
+        world = make(cache={"ttl": 60, "stale_if_error": 3600})
+        world.put_elsewhere("k", 1)
+        assert world.kv["k"] == 1
+        world.pass_time(61)
+        seen: list[Any] = []
+
+        def ask_for_metadata_and_lose_the_service() -> None:
+            other = threading.Thread(target=lambda: seen.append(world.kv.metadata("k")))
+            other.start()
+            other.join(10)
+            world.knobs.faults, world.knobs.kinds = 1.0, ["500"]
+
+        once(world, "before", ask_for_metadata_and_lose_the_service)
+        assert "k" in world.kv
+        assert world.kv.stats()["cache_stale"] == 1
+        assert seen == [None]
+
     def test_an_error_takes_its_ticket_along(self, make: Make, read: Any) -> None:
         world = make()
         world.kv.client.transport.max_wait = 0
@@ -661,6 +742,146 @@ class TestStale:
         stats = world.kv.stats()
         assert (stats["cache_stale"], stats["cache_misses"], stats["cache_hits"]) == (10, 1, 1)
 
+    def test_past_its_ttl_it_answers_for_in_while_the_value_is_renewed(self, make: Make) -> None:
+        world = make(cache={"ttl": 60, "stale_while_revalidate": 30})
+        world.put_elsewhere("k", "old")
+        assert world.kv["k"] == "old"
+        world.put_elsewhere("k", "new")
+        world.pass_time(61)
+        go_on = threading.Event()
+        once(world, "before", lambda: go_on.wait(10))
+        before = world.requests
+        assert ["k" in world.kv for _ in range(10)] == [True] * 10
+        assert world.kv.stats()["cache_stale"] == 10
+        go_on.set()
+        join_renewals()
+        assert world.kv["k"] == "new"
+        assert world.requests == before + 1
+
+    @pytest.mark.parametrize(
+        "read",
+        [lambda kv: kv.get_many(list(kv)), lambda kv: dict(kv.items())],
+        ids=["get_many", "items"],
+    )
+    def test_bulk_reads_serve_it_while_a_request_a_hundred_renews_it(
+        self, make: Make, read: Any
+    ) -> None:
+        world = make(cache={"ttl": 60, "stale_while_revalidate": 30}, parallel=True)
+        keys = [f"{number:03}" for number in range(250)]
+        world.fill(dict.fromkeys(keys, b'"old"'))
+        assert read(world.kv) == dict.fromkeys(keys, "old")
+        world.fill(dict.fromkeys(keys, b'"new"'))
+        world.pass_time(61)
+        go_on = threading.Event()
+        asked: list[str] = []
+
+        def hold_up(_method: str, url: str) -> None:
+            if url.endswith("/bulk/get"):
+                asked.append(url)
+                go_on.wait(10)
+
+        world.adapter.before = hold_up
+        saved = world.kv.stats()["requests_saved"]
+        for _ in range(2):
+            assert read(world.kv) == dict.fromkeys(keys, "old")
+        stats = world.kv.stats()
+        assert (stats["cache_stale"], stats["cache_misses"]) == (500, 250)
+        assert stats["requests_saved"] == saved
+        go_on.set()
+        join_renewals()
+        assert len(asked) == 3
+        assert read(world.kv) == dict.fromkeys(keys, "new")
+        assert len(asked) == 3
+        assert no_tickets(world)
+
+    def test_a_bulk_read_waits_only_for_what_is_not_cached_and_renews_nothing_twice(
+        self, make: Make
+    ) -> None:
+        world = make(cache={"ttl": 60, "stale_while_revalidate": 30})
+        for key in "abc":
+            world.put_elsewhere(key, "old")
+        assert world.kv.get_many(["a", "b", "c"]) == dict.fromkeys("abc", "old")
+        for key in "abcd":
+            world.put_elsewhere(key, "new")
+        world.pass_time(61)
+        go_on = threading.Event()
+        asked: list[str] = []
+
+        def hold_up(_method: str, url: str) -> None:
+            asked.append(url.rpartition("/")[2])
+            if threading.current_thread().name == "kvdict-renew":
+                go_on.wait(10)
+
+        world.adapter.before = hold_up
+        assert world.kv["a"] == "old"
+        wait_until(lambda: asked == ["a"])
+        assert world.kv.get_many(list("abcd")) == {"a": "old", "b": "old", "c": "old", "d": "new"}
+        wait_until(lambda: asked == ["a", "d", "get"])
+        assert world.kv.get_many(["d", "b", "missing"]) == {"d": "new", "b": "old"}
+        go_on.set()
+        join_renewals()
+        assert world.kv.get_many(list("abcd")) == dict.fromkeys("abcd", "new")
+        assert asked == ["a", "d", "get", "missing"]
+        assert no_tickets(world)
+
+    def test_a_write_that_crosses_a_renewal_of_many_keys_wins(self, make: Make) -> None:
+        world = make(cache={"ttl": 60, "stale_while_revalidate": 60})
+        for key in "abc":
+            world.put_elsewhere(key, "old")
+        assert world.kv.get_many(list("abc")) == dict.fromkeys("abc", "old")
+        world.pass_time(61)
+        answered, written = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            answered.set()
+            written.wait(10)
+
+        once(world, "after", wait, "POST")
+        assert world.kv.get_many(list("abc")) == dict.fromkeys("abc", "old")
+        assert answered.wait(10)
+        world.kv["a"] = "new"
+        world.kv.delete("b")
+        written.set()
+        join_renewals()
+        before = world.requests
+        assert world.kv.get_many(list("abc")) == {"a": "new", "c": "old"}
+        assert world.requests == before
+        assert no_tickets(world)
+
+    def test_entries_past_their_ttl_are_renewed_with_their_metadata(self, make: Make) -> None:
+        world = make(cache={"ttl": 60, "stale_while_revalidate": 30})
+        for key in "ab":
+            world.other.put_value(world.kv.id, Write(key, b"1", metadata='"old"'))
+        old = dict.fromkeys("ab", Entry(1, None, "old"))
+        assert world.kv.entries(["a", "b"]) == old
+        for key in "ab":
+            world.other.put_value(world.kv.id, Write(key, b"1", metadata='"new"'))
+        world.pass_time(61)
+        assert world.kv.entries(["a", "b"]) == old
+        join_renewals()
+        before = world.requests
+        assert world.kv.entries(["a", "b"]) == dict.fromkeys("ab", Entry(1, None, "new"))
+        assert world.requests == before
+
+    def test_a_value_past_its_ttl_answers_for_in_if_the_service_is_away(self, make: Make) -> None:
+        world = make(cache={"ttl": 60, "stale_if_error": 3600})
+        for key in "ab":
+            world.put_elsewhere(key, 1)
+            assert world.kv[key] == 1
+        world.pass_time(61)
+        world.knobs.faults, world.knobs.kinds = 1.0, ["500"]
+        assert "a" in world.kv
+        before = world.requests
+        assert "a" in world.kv
+        assert "b" in world.kv
+        assert world.requests == before
+        assert world.kv.stats()["cache_stale"] == 3
+        world.knobs.faults = 0
+        world.pass_time(10)
+        world.delete_elsewhere("a")
+        assert "a" not in world.kv
+        assert world.kv.get("a") is None
+
     def test_it_is_not_served_beyond_that_nor_past_the_pairs_expiry(self, make: Make) -> None:
         world = make(cache={"ttl": 60, "stale_while_revalidate": 30, "stale_if_error": 30})
         world.put_elsewhere("long", "old")
@@ -669,8 +890,11 @@ class TestStale:
         world.put_elsewhere("long", "new")
         world.pass_time(71)
         assert "short" not in world.kv
-        world.pass_time(20)
-        assert world.kv["long"] == "new"
+        assert world.kv.get_many(["long", "short"]) == {"long": "old"}
+        join_renewals()
+        world.pass_time(91)
+        world.put_elsewhere("long", "newer")
+        assert world.kv.get_many(["long"]) == {"long": "newer"}
 
     def test_a_deleted_key_is_found_missing_by_the_renewal(self, make: Make) -> None:
         world = make(cache={"ttl": 60, "stale_while_revalidate": 30})
@@ -740,6 +964,7 @@ class TestStale:
         assert world.kv["a"] == "old"  # it was asked for in vain
         before = world.requests
         assert world.kv["b"] == "old"
+        assert world.kv.get_many(["b"]) == {"b": "old"}
         join_renewals()
         assert world.requests == before
         world.knobs.faults = 0

@@ -115,6 +115,23 @@ def test_none_is_remembered(kv: KVNamespace[Any]) -> None:
     assert f() is f() is None
 
 
+@pytest.mark.parametrize("codec", ["text", "bytes"])
+def test_none_is_an_error_that_says_what_to_do_where_the_codec_takes_none(codec: Any) -> None:
+    with kvdict.open("memory://", codec=codec) as kv:
+
+        def find() -> None:
+            return None
+
+        with pytest.raises(CodecError) as caught:
+            kv.memoize(prefix="f:")(find)()
+        said = str(caught.value)
+        assert ".find: its result cannot be remembered: key 'f:':" in said
+        assert said.endswith("kv.using('json').memoize(...) remembers None")
+        asked = kv.using("json").memoize(prefix="f:")(find)
+        assert asked() is asked() is None
+        assert asked.cache_info() == (1, 1, 0)
+
+
 def test_exceptions_are_not_remembered(kv: KVNamespace[Any]) -> None:
     made = Counted(0, 4)
     f = kv.memoize(prefix="f:")(lambda: 8 // made())
@@ -481,6 +498,28 @@ def test_a_bound_method_remembers_by_its_instance(kv: KVNamespace[Any]) -> None:
     assert two("milk") == 2
     price = memoized_here.Shop("a").price
     assert repr(price) == "<memoized method tests.memoized_here.Shop.price>"
+
+
+def test_parameters_may_have_any_name(kv: KVNamespace[Any]) -> None:
+    made = Counted()
+
+    @kv.memoize
+    def f(self: int, key: int = 0, function: int = 0) -> Any:
+        return [self, key, function, made()]
+
+    class Shop:
+        @kv.memoize(key=lambda _shop, **named: repr(named))
+        def price(shop, self: int) -> Any:  # noqa: N805 - that is what it is about
+            return [self, made()]
+
+    for call in (f, Shop().price):
+        first = call(self=5)
+        assert call(self=5) == first
+        again = call.refresh(self=5)
+        assert again != first
+        call.invalidate(self=5)
+        assert call(self=5) not in (first, again)
+    assert f(self=1, key=2, function=3)[:3] == [1, 2, 3]
 
 
 # Invalidate, refresh, clear

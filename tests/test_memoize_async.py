@@ -85,8 +85,18 @@ def test_a_coroutine_function_is_awaited_once_for_the_same_arguments(
     assert spent(kv, lambda: asyncio.run(f(1))) == 1
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python has no mark for it")
-def test_inspect_knows_it_for_a_coroutine_function(kv: KVNamespace[Any]) -> None:
+def knowing() -> Iterator[Any]:
+    """Yield the functions of this Python that know what is marked as a coroutine function."""
+    if sys.version_info < (3, 14):
+        yield pytest.param(asyncio.iscoroutinefunction, id="asyncio")
+    if sys.version_info >= (3, 12):  # there is no mark before
+        yield pytest.param(inspect.iscoroutinefunction, id="inspect")
+
+
+@pytest.mark.parametrize("knows", list(knowing()))
+def test_frameworks_that_ask_know_it_for_a_coroutine_function(
+    kv: KVNamespace[Any], knows: Callable[[object], bool]
+) -> None:
     @dataclass
     class Shop:
         @kv.memoize()
@@ -97,9 +107,26 @@ def test_inspect_knows_it_for_a_coroutine_function(kv: KVNamespace[Any]) -> None
         def size(self) -> int:
             return 1
 
-    assert inspect.iscoroutinefunction(Shop.price)
-    assert inspect.iscoroutinefunction(Shop().price)
-    assert not inspect.iscoroutinefunction(Shop().size)
+    assert knows(Shop.price)
+    assert knows(Shop().price)
+    assert not knows(Shop.size)
+    assert not knows(Shop().size)
+
+
+def test_parameters_may_have_any_name(kv: KVNamespace[Any]) -> None:
+    numbers = itertools.count(1)
+
+    @kv.memoize
+    async def f(self: int) -> Any:
+        return [self, next(numbers)]
+
+    async def use() -> None:
+        assert await f(self=5) == await f(self=5) == [5, 1]
+        assert await f.refresh(self=5) == [5, 2]
+        await f.invalidate(self=5)
+        assert await f(self=5) == [5, 3]
+
+    asyncio.run(use())
 
 
 def test_methods_that_are_coroutines(kv: KVNamespace[Any]) -> None:
