@@ -45,6 +45,8 @@ class Backing:
         reads_ahead: bool = True,
     ) -> None:
         buffer.check_free()
+        if cache is not None:
+            cache.check_free()
         self.home = home
         self.id = namespace_id
         self._gate = Gate()

@@ -122,10 +122,14 @@ class ReadCache:
         self.hits = self.negative_hits = self.misses = self.stale = 0
         renew_in_children(self)
 
-    def attach(self, buffer: WriteBuffer, clock: ServiceClock) -> None:
-        """Become the cache of one namespace, under its lock; ConfigError for a second one."""
+    def check_free(self) -> None:
+        """Raise ConfigError if it is a namespace's already."""
         if self._buffer is not None:
             raise ConfigError("this ReadCache belongs to another namespace; make a new one")
+
+    def attach(self, buffer: WriteBuffer, clock: ServiceClock) -> None:
+        """Become the cache of one namespace, under its lock; ConfigError for a second one."""
+        self.check_free()
         self._buffer = buffer
         self._clock = clock
 
