@@ -217,7 +217,7 @@ class Flusher:
                     finally:
                         self._flushes.pop(me, None)
                         self.buffer.notify()
-                    self.outcomes.pass_on()
+                    self.outcomes.pass_on(BaseException)
         finally:
             with self.buffer.lock:
                 if self._thread is me:  # whatever ended it: the next write starts another

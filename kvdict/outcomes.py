@@ -44,6 +44,7 @@ class Outcomes:
     def start_again(self) -> None:
         """Have nothing to report: at first, and in a forked child."""
         self.alarm: Exception | None = None
+        self._alarmed = 0
         self.failed: dict[str, str] = {}
         self.resume_at = 0.0
         self._trouble: Exception | None = None
@@ -69,6 +70,8 @@ class Outcomes:
             self.sent += writes
             if all_of_them:
                 self._attempt, self._trouble = 0, None
+            if self.alarm and not self.buffer.waiting_up_to(self._alarmed):
+                self.alarm = None  # it was mended, and nothing came of it
             self.buffer.changed.notify_all()
 
     def refused(self, key: str, error: Exception) -> None:
@@ -88,7 +91,7 @@ class Outcomes:
             self._trouble = error
             self.resume_at = buffer.clock() + self._backoff(error, passes)
             if not passes:
-                self.alarm = error
+                self.alarm, self._alarmed = error, buffer.number
         level = logging.WARNING if passes else logging.ERROR
         log.log(level, "%s still pending: %s", how_many(buffer.waiting, "is"), error)
         self.tell(buffer.on_error, error)
@@ -110,8 +113,11 @@ class Outcomes:
         """Wait no longer: whoever asks may have mended what was wrong; what is not shows again."""
         self.resume_at, self.alarm = 0.0, None
 
-    def pass_on(self) -> None:
-        """Call the callbacks that are due, in this thread, which holds no lock."""
+    def pass_on(self, swallow: type[BaseException] = Exception) -> None:
+        """Call the callbacks that are due, in this thread, which holds no lock.
+
+        Of what they raise this is logged: in a thread of ours, which has to go on, all of it.
+        """
         me = threading.get_ident()
         if me in self._telling:  # a callback that flushes: the rest comes after it
             return
@@ -119,7 +125,7 @@ class Outcomes:
         try:
             with suppress(IndexError):  # another thread was faster
                 while self._untold:
-                    self._call(*self._untold.popleft())
+                    self._call(*self._untold.popleft(), swallow)
         finally:
             self._telling.discard(me)
 
@@ -139,7 +145,7 @@ class Outcomes:
         with self.buffer.lock:
             self.failed = {**error.failed, **self.failed}
             if self.alarm is None and isinstance(error.__cause__, Exception):
-                self.alarm = error.__cause__
+                self.alarm, self._alarmed = error.__cause__, self.buffer.number
 
     def raise_if_late(self, number: int, timeout: float, then: str = AGAIN) -> None:
         """Raise if a write up to that number is not accepted yet, and the time is over."""
@@ -158,10 +164,12 @@ class Outcomes:
             "failed": len(self.failed),
         }
 
-    def _call(self, callback: Callable[[T], object], argument: T) -> None:
+    def _call(
+        self, callback: Callable[[T], object], argument: T, swallow: type[BaseException]
+    ) -> None:
         try:
             callback(argument)
-        except Exception:
+        except swallow:
             log.exception("a callback of the WriteBuffer raised; the flusher goes on")
 
     def _backoff(self, error: Exception, passes: bool) -> float:

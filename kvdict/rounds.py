@@ -118,7 +118,7 @@ class Rounds:
                 finally:
                     self._buffer.notify()
                     if threading.get_ident() != launcher and not self._flushes:
-                        self._outcomes.pass_on()
+                        self._outcomes.pass_on(BaseException)
 
         try:
             self._flying[token] = chunk  # before its thread says so: it is not to be reclaimed

@@ -1209,23 +1209,36 @@ class TestTheBackground:
             assert sent.wait(30)
             assert kv.client.get_value(kv.id, "k").data == b"1"
 
-    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-    def test_a_callback_that_ends_the_thread_ends_not_the_sending(self) -> None:
+    @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, ValueError])
+    def test_a_callback_that_raises_anything_ends_not_the_thread(
+        self, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+    ) -> None:
         told: queue.Queue[object] = queue.Queue()
 
-        def exit_thread(result: object) -> None:
+        def leave(result: object) -> None:
             told.put(result)
-            sys.exit()
+            raise error
 
-        with kvdict.open("memory://", buffer=WriteBuffer(max_age=0, on_flush=exit_thread)) as kv:
+        with kvdict.open("memory://", buffer=WriteBuffer(max_age=0, on_flush=leave)) as kv:
             flusher = kv._unchecked_backing.flusher
+            threads = set()
             for number in range(3):
                 kv[f"k{number}"] = number
-                thread = flusher._thread
+                threads.add(flusher._thread)
                 assert told.get(timeout=30)
-                assert thread
-                thread.join()
+            assert len(threads) == 1
             kv.buffer.on_flush = None
+        assert caplog.text.count("a callback of the WriteBuffer raised") == 3
+        assert error.__name__ in caplog.text
+
+    def test_one_that_exits_in_a_flush_of_ones_own_exits(self) -> None:
+        with kvdict.open("memory://", buffer=WriteBuffer(max_age=NEVER)) as kv:
+            kv.buffer.on_flush = lambda _: sys.exit(3)
+            kv["k"] = 1
+            with pytest.raises(SystemExit):
+                kv.flush()
+            kv.buffer.on_flush = None
+            assert kv.stats()["pending"] == 0
 
     def test_a_write_is_sent_without_being_asked_for(self) -> None:
         done = threading.Event()

@@ -105,6 +105,25 @@ def test_what_stays_pending_is_logged_and_told(
     assert isinstance(told[0], kvdict.NotFoundError if code else kvdict.ServerError)
 
 
+def test_a_complaint_that_was_mended_by_itself_refuses_no_write(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make()
+    world.kv.update(a=1, b=2)
+
+    def refuse(request: PreparedRequest, *_: Any, **__: Any) -> Response:
+        return response_of(refused(403, 10000), request)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.adapter, "send", refuse)
+        send(world)
+    assert isinstance(outcomes(world).alarm, kvdict.AuthError)
+    world.pass_time(60)
+    send(world)
+    world.kv["next"] = 3
+    assert world.kv.flush().sent == 1
+
+
 def test_what_is_logged_counts_all_that_waits_not_one_request_of_it(
     make: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
