@@ -34,7 +34,8 @@ def check_visitor(environ: WSGIEnvironment) -> None:
     A page may post to any local port, and read the answers if a name of its own leads there.
     """
     origin = environ.get("HTTP_ORIGIN")
-    if origin is not None and not is_loopback(_host_of(origin)):
+    is_foreign = origin is not None and not is_loopback(_host_of(origin))
+    if is_foreign or environ.get("HTTP_SEC_FETCH_SITE") == "cross-site":  # an image has no origin
         text = "Web pages of other hosts may not ask an emulator that has no --token"
         raise Refusal(403, 10000, text)
     host = environ.get("HTTP_HOST")

@@ -167,6 +167,14 @@ def test_a_web_page_of_elsewhere_writes_nothing(server: Server, origin: str) -> 
         assert kv["k"] == 1
 
 
+def test_an_image_of_a_page_of_elsewhere_gets_no_answer(server: Server) -> None:
+    """It is asked for without an origin; what the reader types in is of no site."""
+    kv, path = filled(server)
+    with kv:
+        assert asked(server, "GET", f"{path}/values/k", **{"Sec-Fetch-Site": "cross-site"}) == 403
+        assert asked(server, "GET", f"{path}/values/k", **{"Sec-Fetch-Site": "none"}) == 200
+
+
 def test_no_answer_gives_a_web_page_leave_to_read_it(server: Server) -> None:
     for origin in ("https://evil.test", "http://localhost:3000"):
         for method in ("GET", "OPTIONS"):
