@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from kvdict.errors import CodecError, ConfigError
+from kvdict.limits import refuse_other_keys
 from kvdict.phrases import shorten
 from kvdict.signing import sign, unsign
 
@@ -59,7 +60,7 @@ class JSONCodec:
         """Return the value as JSON; ValueError or TypeError if it has no JSON of its own."""
         text = self._encode(value)
         if not isinstance(value, PLAIN):
-            _refuse_other_keys(value)
+            refuse_other_keys(value)
         try:
             return text.encode()
         except UnicodeEncodeError:  # a lone surrogate: JSON can hold it as an escape
@@ -130,6 +131,8 @@ class PickleCodec:
     """
 
     def __init__(self, secret: str | bytes | None = None, *, protocol: int | None = None) -> None:
+        if not isinstance(secret, str | bytes | None):
+            raise ConfigError(f"a secret is str or bytes, not {type(secret).__name__}")
         if secret is not None and not secret:
             raise ConfigError("the secret of a PickleCodec must not be empty")
         self._secret = secret.encode() if isinstance(secret, str) else secret
@@ -225,17 +228,3 @@ def _advice(codec: Codec[Any], value: object) -> str:
     if isinstance(value, bytes):
         return "store it through kv.using('bytes')"
     return "convert it first, or open the namespace with a codec that takes it"
-
-
-def _refuse_other_keys(value: Any) -> None:
-    """Raise TypeError for a dict key that is not str: JSON would turn 1 into "1"."""
-    rest = [value]
-    while rest:
-        item = rest.pop()
-        if isinstance(item, dict):
-            for key in item:
-                if not isinstance(key, str):
-                    raise TypeError(f"JSON keys are str, this dict has {key!r}")
-            rest.extend(item.values())
-        elif isinstance(item, list | tuple):
-            rest.extend(item)

@@ -79,6 +79,7 @@ def encode_metadata(key: str, metadata: Any) -> str | None:
     try:
         text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         size = len(text.encode())
+        refuse_other_keys(metadata)
     except (TypeError, ValueError, RecursionError) as error:
         raise LimitError(f"key {shorten(key)}: the metadata is not JSON: {error}") from error
     if size > MAX_METADATA_BYTES:
@@ -89,13 +90,37 @@ def encode_metadata(key: str, metadata: Any) -> str | None:
     return text
 
 
+def refuse_other_keys(value: Any) -> None:
+    """Raise TypeError for a dict key that is not str: JSON would turn 1 into "1"."""
+    rest = [value]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, dict):
+            for key in item:
+                if not isinstance(key, str):
+                    raise TypeError(f"JSON keys are str, this dict has {key!r}")
+            rest.extend(item.values())
+        elif isinstance(item, list | tuple):
+            rest.extend(item)
+
+
+def check_page(cursor: str | None, limit: int | None) -> None:
+    """Raise TypeError or LimitError for what no page of keys begins with or is as long as."""
+    if not isinstance(cursor, str | None):
+        raise TypeError(f"a cursor is a str, not {type(cursor).__name__}")
+    if isinstance(limit, bool) or not isinstance(limit, int | None):
+        raise TypeError(f"a limit is an int, not {type(limit).__name__}")
+    if limit is not None and not MIN_LIST_KEYS <= limit <= MAX_LIST_KEYS:
+        raise LimitError(f"limit is {limit}, a page has {MIN_LIST_KEYS} to {MAX_LIST_KEYS} keys")
+
+
 def check_ttl(ttl: float | timedelta, where: str) -> float:
     """Return a time to live in seconds; LimitError if it is not a number of at least 60."""
     seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else _number(ttl, where)
     if not MIN_TTL <= seconds <= MAX_EXPIRATION:
         near, far = f"Cloudflare takes {MIN_TTL} s and more", f"{MAX_EXPIRATION} s is the longest"
         bound = near if seconds < MIN_TTL else far
-        raise LimitError(f"{where}: expiration_ttl is {seconds:g} s, {bound}")
+        raise LimitError(f"{where}: expiration_ttl is {seconds:.12g} s, {bound}")
     return seconds
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 from kvdict.codecs import Codec, decode, find_codec
 from kvdict.edit import KEEP, NO_DEFAULT, Kept, edit, touch
 from kvdict.errors import ConfigError
+from kvdict.limits import check_page
 from kvdict.mapping import KVMapping
 from kvdict.memoize import Memoize, Memoized
 from kvdict.models import Entry, Key, KeyPage
@@ -228,6 +229,7 @@ class KVNamespace(KVMapping[V]):
         A page's cursor, kept anywhere, goes on behind that page; a page may be empty.
         """
         self._check_open()
+        check_page(cursor, limit)
         return self._pages(self._space.below(prefix).prefix, cursor, limit)
 
     def prefixed(self, prefix: str, *, expiration_ttl: Seconds | None = None) -> KVNamespace[V]:

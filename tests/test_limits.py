@@ -62,9 +62,10 @@ def test_a_time_to_live_of_a_minute_or_of_centuries_is_taken(world: World, ttl: 
     ("ttl", "words"),
     [
         (59.999, "'k': expiration_ttl is 59.999 s, Cloudflare takes 60 s and more"),
+        (59.9999999, "'k': expiration_ttl is 59.9999999 s, Cloudflare takes 60 s and more"),
         (datetime.timedelta(seconds=59), "'k': expiration_ttl is 59 s"),
         (0, "expiration_ttl is 0 s"),
-        (YEAR_9999 + 1, "expiration_ttl is 2.53402e.11 s, 253402300799 s is the longest"),
+        (YEAR_9999 + 1, "expiration_ttl is 253402300800 s, 253402300799 s is the longest"),
         (10**12, "expiration_ttl is 1e.12 s, 253402300799 s is the longest"),
         (float("nan"), "'k': nan is no number of seconds"),
         (10**400, "'k': inf is no number of seconds"),
@@ -128,8 +129,9 @@ for _ in range(100_000):
         (LOOP, "Circular reference detected"),
         ("\ud800", "'utf-8' codec can't encode"),
         (DEEP, "maximum recursion depth exceeded"),
+        ([{"a": {1: 2, "1": 3}}], "JSON keys are str, this dict has 1"),
     ],
-    ids=["set", "nan", "loop", "surrogate", "deep"],
+    ids=["set", "nan", "loop", "surrogate", "deep", "keys"],
 )
 def test_metadata_that_is_no_json_is_refused_with_the_reason(
     world: World, metadata: Any, words: str
@@ -138,6 +140,19 @@ def test_metadata_that_is_no_json_is_refused_with_the_reason(
         world.kv.put("k", 1, metadata=metadata)
     assert str(told.value).startswith(f"key 'k': the metadata is not JSON: {words}")
     assert isinstance(told.value.__cause__, TypeError | ValueError | RecursionError)
+
+
+@pytest.mark.parametrize("limit", [-1, 0, 9, 1001])
+def test_a_page_of_too_few_or_too_many_keys_is_refused(world: World, limit: int) -> None:
+    refused(lambda: world.kv.pages(limit=limit), f"limit is {limit}, a page has 10 to 1000 keys")
+
+
+@pytest.mark.parametrize(
+    "options", [{"limit": "x"}, {"limit": 10.5}, {"limit": True}, {"cursor": 5}]
+)
+def test_what_is_no_limit_or_cursor_is_a_type_error(world: World, options: Any) -> None:
+    with pytest.raises(TypeError, match="a (limit|cursor) is"):
+        world.kv.pages(**options)
 
 
 def test_a_long_key_is_told_by_its_beginning_whatever_is_wrong(world: World) -> None:
