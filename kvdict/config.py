@@ -230,6 +230,8 @@ def check_title(title: str) -> str:
         raise ConfigError(
             f"a namespace's title has 1 to {MAX_TITLE_LENGTH} characters, not {len(title)}"
         )
+    if any("\ud800" <= character <= "\udfff" for character in title):
+        raise ConfigError(f"the title {title!r} holds half a character, a lone surrogate")
     return title
 
 

@@ -58,7 +58,7 @@ class Target:
 def parse_where(where: str | os.PathLike[str] | None) -> Target:
     """Say what a WHERE means; ConfigError if it means nothing."""
     if isinstance(where, os.PathLike):
-        return Target("file", os.fspath(where))
+        return Target("file", _checked(os.fspath(where)))
     if where is None:
         where = os.environ.get(URL_VARIABLE)
     if not where:
@@ -85,6 +85,8 @@ def parse_account(where: str | os.PathLike[str] | None) -> Target:
 
 def check_base_url(url: str, where: str) -> str:
     """Return the base URL; ConfigError if it is not one of HTTP, or has a password in it."""
+    if any(character.isspace() for character in url):
+        raise ConfigError(f"{where}: there is white space in {_harmless(url)}; strip() it")
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises if it is out of range
@@ -137,7 +139,17 @@ def _parse_sqlite(url: str, parts: SplitResult, namespace: str | None) -> Target
             f"{url!r}: expected sqlite:///RELATIVE.db or sqlite:////ABSOLUTE.db, with three or"
             " four slashes; memory:// is in memory"
         )
-    return Target("file", path, namespace)
+    return Target("file", _checked(path), namespace)
+
+
+def _checked(path: str) -> str:
+    """Return the path; ConfigError for one that no file system takes."""
+    try:
+        if b"\0" not in os.fsencode(path):
+            return path
+    except UnicodeEncodeError:
+        pass
+    raise ConfigError(f"{path!r} is no name of a file: it holds a NUL or half a character")
 
 
 def _parse_memory(_url: str, parts: SplitResult, namespace: str | None) -> Target:

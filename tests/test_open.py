@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -221,6 +222,10 @@ class TestWhatIsNotUnderstood:
             ("sqlite:///", "three or four slashes"),
             ("sqlite:///a.db?mode=ro", "unknown option 'mode'.*namespace"),
             ("sqlite:///a.db?namespace=", "namespace= is empty"),
+            ("sqlite:///a%00b.db", "no name of a file"),
+            (Path("a\0b.db"), "no name of a file"),
+            (Path("a\ud800b.db"), "no name of a file"),
+            (f"kv://{ACCOUNT}/\ud800", "half a character"),
             ("memory://x?token_env=A", "unknown option 'token_env'"),
             ("memory://x#y", "%23"),
             ("kv:///links?namespace=x", "unknown option 'namespace'.*token_env"),
@@ -288,6 +293,9 @@ class TestWhatIsNotUnderstood:
             ({"max_wait": -1}, kvdict.ConfigError),
             ({"max_wait": float("nan")}, kvdict.ConfigError),
             ({"base_url": "ftp://x"}, kvdict.ConfigError),
+            ({"base_url": " https://x/v4"}, kvdict.ConfigError),
+            ({"base_url": "https://x/v4\n"}, kvdict.ConfigError),
+            ({"codec": "json", "account_id": ACCOUNT + "\n"}, kvdict.ConfigError),
             ({"base_url": "https://me:secret@x"}, kvdict.ConfigError),
             ({"base_url": "https://x/v4?token=secret"}, kvdict.ConfigError),
             ({"account_id": "short"}, kvdict.ConfigError),
@@ -508,6 +516,12 @@ class TestPickle:
             pytest.raises(TypeError, match="secret"),
         ):
             pickle.dumps(kv)
+
+
+@pytest.mark.parametrize("secret", [5, True, ["s3cret"]])
+def test_a_secret_that_is_no_text_is_refused_when_the_codec_is_made(secret: Any) -> None:
+    with pytest.raises(kvdict.ConfigError, match="a secret is str or bytes"):
+        kvdict.PickleCodec(secret)
 
 
 def test_a_signed_pickle_is_refused_without_the_secret(tmp_path: Any) -> None:
