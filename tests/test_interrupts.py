@@ -16,7 +16,7 @@ from kvdict.changes import Change
 from kvdict.flights import Flight, Slots
 from kvdict.journal import Journal
 from kvdict.latch import Latch
-from tests.interrupts import at_every_moment, is_free, is_interrupted
+from tests.interrupts import at_every_moment, is_free, is_interrupted, is_signalled
 from tests.journal.support import put
 from tests.world import World
 
@@ -123,7 +123,7 @@ def test_a_signal_handler_may_flush_at_any_moment_of_a_journaled_assignment(
     assert journal
     for moment in count(1):
         world.kv["before"] = moment
-        if not is_interrupted(lambda: world.kv.update(k="v"), moment, lambda: world.kv.flush(9)):
+        if not is_signalled(lambda: world.kv.update(k="v"), moment, lambda: world.kv.flush(9)):
             break
         world.kv.flush(9)
         assert journal.pending == 0
