@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import threading
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakSet
 
 from kvdict.buffer import WriteBuffer
 from kvdict.errors import BufferFullError
@@ -56,6 +57,7 @@ class Flusher:
         """Have no thread: at first, and in a forked child."""
         self._flushes.clear()
         self._thread: threading.Thread | None = None
+        self._ended: WeakSet[threading.Thread] = WeakSet()
         self._waits_for: Literal["a write", "time"] | None = None
 
     # What writers ask
@@ -181,12 +183,20 @@ class Flusher:
         self._transport.close()
 
     def stop(self, patience: float = JOIN) -> None:
-        """End the background thread; the next write starts it again."""
+        """End the background thread; the next write starts it again.
+
+        It takes the buffer's lock to its end, and who waits for it lets go of that, even in a
+        signal handler that has interrupted a writer who has it.
+        """
+        changed = self.buffer.changed
         with self.buffer.lock:
             thread, self._thread = self._thread, None
-            self.buffer.changed.notify_all()
-        if thread and thread is not threading.current_thread():
-            thread.join(patience)
+            changed.notify_all()
+            if not thread or not thread.is_alive() or thread is threading.current_thread():
+                return  # who is not alive yet will see that it is not wanted
+            is_over = changed.wait_for(lambda: thread in self._ended, patience)
+        if is_over:
+            thread.join(JOIN)
 
     def resume(self) -> None:
         """Start the background thread if anything waits for it."""
@@ -222,6 +232,8 @@ class Flusher:
             with self.buffer.lock:
                 if self._thread is me:  # whatever ended it: the next write starts another
                     self._thread = None
+                self._ended.add(me)
+                self.buffer.changed.notify_all()
 
     def _wait_for_work(self, me: threading.Thread) -> bool:
         """Wait until a round is due; False if this thread is to end."""

@@ -28,15 +28,24 @@ def at_every_moment(call: Callable[[], object]) -> Iterator[int]:
         yield moment
 
 
-def interrupt() -> None:
-    """Do what Ctrl-C does."""
-    raise KeyboardInterrupt
+def is_interrupted(call: Callable[[], object], moment: int) -> bool:
+    """Call, with an interrupt at a moment; tell whether it came so far."""
+    interrupts: list[int] = []
+
+    def interrupt() -> None:
+        interrupts.append(moment)
+        raise KeyboardInterrupt
+
+    try:
+        is_signalled(call, moment, interrupt)
+    except KeyboardInterrupt:
+        assert interrupts
+        return True
+    return False
 
 
-def is_interrupted(
-    call: Callable[[], object], moment: int, handler: Callable[[], object] = interrupt
-) -> bool:
-    """Call, with the handler run at a moment; tell whether it came so far."""
+def is_signalled(call: Callable[[], object], moment: int, handler: Callable[[], object]) -> bool:
+    """Call, with a signal's handler called at a moment; tell whether it came so far."""
     left = moment
     last: dict[FrameType, int] = {}
 
@@ -58,9 +67,6 @@ def is_interrupted(
     sys.settrace(trace)
     try:
         call()
-    except KeyboardInterrupt:
-        assert left <= 0
-        return True
     finally:
         sys.settrace(before)
     return left <= 0

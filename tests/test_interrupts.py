@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from kvdict.changes import Change
 from kvdict.flights import Flight, Slots
 from kvdict.journal import Journal
 from kvdict.latch import Latch
-from tests.interrupts import at_every_moment, is_free, is_interrupted
+from tests.interrupts import at_every_moment, is_free, is_interrupted, is_signalled
 from tests.journal.support import put
 from tests.world import World
 
@@ -123,12 +124,38 @@ def test_a_signal_handler_may_flush_at_any_moment_of_a_journaled_assignment(
     assert journal
     for moment in count(1):
         world.kv["before"] = moment
-        if not is_interrupted(lambda: world.kv.update(k="v"), moment, lambda: world.kv.flush(9)):
+        if not is_signalled(lambda: world.kv.update(k="v"), moment, lambda: world.kv.flush(9)):
             break
         world.kv.flush(9)
         assert journal.pending == 0
     assert moment > 50
     world.kv.close()
+
+
+def test_a_signal_handler_may_close_at_any_moment_of_a_journaled_assignment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvdict.journal.LOST", 0.001)
+    for moment in count(1):
+        place = tmp_path / str(moment)
+        options = {"max_age": 1e9, "settle": 0, "key_interval": 0, "journal": place}
+        world = World(buffer=options, parallel=True)
+
+        def assign(world: World = world) -> None:
+            with suppress(kvdict.ClosedError):
+                world.kv["k"] = "v"
+
+        def close(world: World = world) -> None:
+            world.kv._unchecked_backing.flusher.stop(1e6)  # a close that is held up goes on
+            world.kv.close()
+
+        if moment % 2:
+            world.kv["before"] = "v"  # starts a thread, which is else started meanwhile
+        if not is_signalled(assign, moment, close):
+            break
+        world.kv.buffer.pending.clear()
+    world.kv.close()
+    assert moment > 30  # Python 3.13.0 traces calls alone
 
 
 def test_what_an_interrupted_close_leaves_open_the_next_one_closes(tmp_path: Path) -> None:
