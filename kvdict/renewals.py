@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -39,8 +40,8 @@ class Renewals:
         """
         others = self._under_way.values()
         wanted = [key for key in keys if not any(key in other for other in others)]
-        if not wanted or len(self._under_way) >= MOST:
-            return
+        if not wanted or len(self._under_way) >= MOST or sys.is_finalizing():
+            return  # the last, as to start a thread would never return
         ticket = object()
         thread = threading.Thread(
             target=self._renew, args=(ticket, wanted, details), name="kvdict-renew", daemon=True
