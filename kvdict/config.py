@@ -7,13 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
 from urllib.parse import quote
 
+from kvdict.answers import NAMESPACE_NOT_FOUND
 from kvdict.backing import Backing
 from kvdict.buffer import WriteBuffer
 from kvdict.cache import ReadCache
 from kvdict.client import Client, check_id
 from kvdict.codecs import Codec, find_codec
 from kvdict.credentials import find_base_url, find_credentials
-from kvdict.errors import ConfigError
+from kvdict.errors import ConfigError, NotFoundError
 from kvdict.home import Home
 from kvdict.limits import MAX_TITLE_LENGTH, check_prefix
 from kvdict.local import LOCAL_ACCOUNT, LOCAL_BASE_URL, open_file, open_memory
@@ -149,6 +150,8 @@ def open(
     """
     token = Secret(token) if isinstance(token, str) else token
     target = parse_namespace(where)
+    if create is False:
+        _check_there(target)
     with open_home(
         target,
         token=token,
@@ -186,6 +189,17 @@ def parse_namespace(where: str | os.PathLike[str] | None) -> Target:
                 raise ConfigError(f"{error}; a title stands behind {form}") from error
         raise ConfigError(f"{target} names an account and no namespace in it; add /TITLE")
     return target
+
+
+def _check_there(target: Target) -> None:
+    """Raise NotFoundError for a file that is not there: opening its home would make it."""
+    if target.kind == "file" and not os.path.exists(target.location):
+        raise NotFoundError(
+            f"{target.location}: there is no such file; no namespace has the title"
+            f" {target.namespace!r}; kvdict.open(..., create=True) makes a missing one",
+            status=404,
+            errors=[(NAMESPACE_NOT_FOUND, "namespace not found")],
+        )
 
 
 def open_in(

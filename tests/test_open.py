@@ -106,10 +106,13 @@ class TestLocalHomes:
         url = f"sqlite:///{tmp_path}/app.db"
         with pytest.raises(kvdict.NotFoundError, match="default"):
             kvdict.open(url, create=False)
-        with pytest.raises(kvdict.NotFoundError):
+        with pytest.raises(kvdict.ConfigError, match="nothing to read"):
             kvdict.open(url, readonly=True)
+        assert os.listdir(tmp_path) == [], "to look is not to make"
         kvdict.open(url).close()
         kvdict.open(url, create=False).close()
+        with pytest.raises(kvdict.NotFoundError, match="other"):
+            kvdict.open(f"{url}?namespace=other", readonly=True)
 
     @pytest.mark.parametrize("content", [b"not a database", b"", b"x" * 5000])
     def test_a_file_that_is_no_database_is_named_and_left_alone(
