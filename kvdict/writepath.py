@@ -136,12 +136,16 @@ class WritePath:
 
     def _buffer_all(self, writes: Iterable[tuple[str, Write | None]]) -> None:
         taken = 0
+        at_hand: tuple[str, ...] = ()
         try:
             for key, write in writes:
+                at_hand = (key,)
                 self._write(key, write)
+                at_hand = ()
                 taken += 1
         except KVError as error:
-            error.say_more(f"{how_many(taken)} accepted before", error.keys)
+            keys = dict.fromkeys((*error.keys, *at_hand))
+            error.say_more(f"{how_many(taken)} accepted before", tuple(keys))
             raise
 
     def _write(self, key: str, write: Write | None) -> None:

@@ -517,6 +517,19 @@ class TestFailures:
             world.kv.update([("good", 1), ("bad", {1})])
         assert world.kv["good"] == 1
 
+    def test_the_pair_at_hand_is_named_that_was_read_and_not_taken(self, make: Any) -> None:
+        world = make(max_age=NEVER, max_pending=2, max_items=2, put_timeout=0)
+        world.knobs.faults, world.knobs.kinds = 1.0, ("500",)
+        pairs = iter([("a", 1), ("b", 2), ("c", 3), ("d", 4)])
+        with pytest.raises(kvdict.BufferFullError, match="2 writes were accepted before") as caught:
+            world.kv.update(pairs)
+        assert caught.value.keys == ("c",)
+        assert list(pairs) == [("d", 4)]
+        assert {*world.kv.buffer.pending, *world.kv.buffer.sealed} == {"a", "b"}
+        world.knobs.faults = 0
+        world.pass_time(60)
+        assert world.kv.flush().sent == 2
+
     def test_a_flush_that_is_late_says_what_was_in_its_way(self, make: Any) -> None:
         world = make(max_age=NEVER)
         world.knobs.faults, world.knobs.kinds = 1.0, ("500",)
