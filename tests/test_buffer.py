@@ -25,7 +25,7 @@ from kvdict.delivery import Parcel, narrow
 from kvdict.emulator.knobs import Fault
 from kvdict.emulator.refusals import Refusal
 from kvdict.writes import Write
-from tests.world import World, buffered_worlds
+from tests.world import World, buffered_worlds, wait_until
 
 NEVER = 1e9
 
@@ -516,6 +516,22 @@ class TestFailures:
         with pytest.raises(kvdict.CodecError, match=r"\b1 write was accepted before"):
             world.kv.update([("good", 1), ("bad", {1})])
         assert world.kv["good"] == 1
+
+    def test_a_write_that_is_sent_while_a_bulk_read_gathers_its_keys_is_read(
+        self, make: Any
+    ) -> None:
+        world = make(max_age=NEVER, settle_bytes=0)
+        world.kv["k"] = 1
+
+        def keys() -> Iterator[str]:
+            yield "missing"
+            yield "k"
+            world.kv.flush()  # there is no room to remember it
+            yield "too"
+
+        found = dict(world.kv._unchecked_backing.reads.read(keys(), eager=True))
+        assert found["k"].value == b"1"
+        assert found["missing"] is found["too"] is None
 
     def test_the_pair_at_hand_is_named_that_was_read_and_not_taken(self, make: Any) -> None:
         world = make(max_age=NEVER, max_pending=2, max_items=2, put_timeout=0)
@@ -1243,6 +1259,42 @@ class TestTheBackground:
             kv.buffer.on_flush = None
         assert caplog.text.count("a callback of the WriteBuffer raised") == 3
         assert error.__name__ in caplog.text
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_whatever_ends_the_thread_the_next_write_starts_another(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def leave(*_: Any, **__: Any) -> None:
+            monkeypatch.undo()
+            raise MemoryError
+
+        with kvdict.open("memory://", buffer=WriteBuffer(max_age=0)) as kv:
+            flusher = kv._unchecked_backing.flusher
+            monkeypatch.setattr(flusher.rounds, "make", leave)
+            kv["k"] = 1
+            wait_until(lambda: flusher._thread is None)
+            assert list(kv.buffer.pending) == ["k"]
+            kv["j"] = 2
+            wait_until(lambda: not kv.buffer.waiting)
+
+    def test_who_stops_it_waits_no_longer_than_he_will_for_a_request(self) -> None:
+        reached, go_on = threading.Event(), threading.Event()
+
+        def hold(_method: str, _url: str) -> None:
+            reached.set()
+            assert go_on.wait(30)
+
+        world = World(buffer={"max_age": 0})
+        world.adapter.before = hold
+        world.kv["k"] = 1
+        assert reached.wait(30)
+        flusher = world.kv._unchecked_backing.flusher
+        flusher.rest(patience=0)
+        assert list(world.kv.buffer.sealed) == ["k"]
+        world.adapter.before = None
+        go_on.set()
+        wait_until(lambda: not world.kv.buffer.waiting)
+        world.kv.close()
 
     def test_one_that_exits_in_a_flush_of_ones_own_exits(self) -> None:
         with kvdict.open("memory://", buffer=WriteBuffer(max_age=NEVER)) as kv:

@@ -86,7 +86,7 @@ def stopped(
 
 def advised(said: str) -> list[str]:
     """Return the arguments of the command that the message names."""
-    found = re.search(r"go on with `kvdict (.*)`$", said.strip())
+    found = re.search(r"go on with `kvdict (.*)`$", said, re.MULTILINE)
     assert found
     return shlex.split(found[1])
 
