@@ -5,12 +5,11 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import secrets
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Literal
 
@@ -18,7 +17,6 @@ from kvdict.bufferoptions import check_journal
 from kvdict.changes import Change
 from kvdict.errors import ClosedError, JournalError
 from kvdict.forks import renew_in_children
-from kvdict.journalcheck import Damaged, read_rows, refuse_strangers
 from kvdict.journalerrors import failure, reported
 from kvdict.journalfile import (
     CHECKPOINT,
@@ -26,16 +24,13 @@ from kvdict.journalfile import (
     PAGE,
     TOUCH,
     UPSERT,
-    create,
-    digest,
-    open_own,
     place,
     remove,
-    set_aside,
     sync,
 )
 from kvdict.journallock import Lock
-from kvdict.journalrows import Replay, Row, merge_rows, row_of
+from kvdict.journalopen import Opened, Opener
+from kvdict.journalrows import Replay, Row, row_of
 from kvdict.phrases import name_some
 
 SLICE = 200
@@ -79,11 +74,13 @@ class Journal:
         self.closed = False
         self._wall = wall
         self.path, self.folder = place(os.fspath(path))
+        self._opener = Opener(namespace, durability)
         self.start_again()
         self._is_inert = False
         renew_in_children(self)
         with reported(self.path):
-            self._open()
+            opener = self._opener
+            self._begin(opener.open_in(self.folder) if self.folder else opener.open_file(self.path))
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "the parent's" if self._is_inert else "open"
@@ -221,76 +218,10 @@ class Journal:
         if self.folder and not self._left:
             remove(self.path)
 
-    # Opening
-
-    def _open(self) -> None:
-        if self.folder:
-            self._adopt(self.folder)
-            return
-        refuse_strangers(self.path)
-        lock = Lock(self.path)
-        try:
-            rows = self._take_over(self.path)
-            if rows is None:
-                create(self.path, self.namespace, [])
-            self._begin(lock, rows or [])
-        except BaseException:
-            lock.release()
-            raise
-
-    def _adopt(self, folder: str) -> None:
-        """Take over the files of dead processes, and have their changes in an own file."""
-        with ExitStack() as locks:
-            found: list[Row] = []
-            adopted = []
-            for name in sorted(os.listdir(folder)):
-                path = os.path.join(folder, name)
-                if name.startswith(f"{digest(self.namespace)}-") and name.endswith(".journal"):
-                    rows = self._adopt_one(path, locks)
-                    if rows is not None:
-                        found += rows
-                        adopted.append(path)
-            self._start_own(folder, merge_rows(found))
-            for path in adopted:
-                remove(path)
-
-    def _adopt_one(self, path: str, locks: ExitStack) -> list[Row] | None:
-        try:
-            lock = Lock(path)
-            locks.callback(lock.release)
-            return self._take_over(path)
-        except (OSError, sqlite3.Error) as error:
-            if not isinstance(error, JournalError) or error.pid is None:  # else its owner lives
-                log.error("journal %s was not adopted, and left as it is: %s", path, error)
-            return None
-
-    def _start_own(self, folder: str, rows: list[Row]) -> None:
-        name = f"{digest(self.namespace)}-{os.getpid()}-{secrets.token_hex(4)}.journal"
-        self.path = os.path.join(folder, name)
-        lock = Lock(self.path)
-        try:
-            create(self.path, self.namespace, rows)
-            self._begin(lock, rows)
-        except BaseException:
-            remove(self.path)
-            lock.release()
-            raise
-
-    def _begin(self, lock: Lock, rows: list[Row]) -> None:
-        self._connection = open_own(self.path, self.durability)
-        self._owned = lock
-        self._rows = rows
-        self.last_number = max((row.number for row in rows), default=0)
-
-    def _take_over(self, path: str) -> list[Row] | None:
-        """Return the rows of a file that we have the lock of; set it aside if it is damaged."""
-        try:
-            return read_rows(path, self.namespace)
-        except Damaged as error:
-            aside = set_aside(path)
-            self._damaged.append(aside)
-            log.error("journal %s is damaged (%s); it was set aside as %s", path, error, aside)
-            return None
+    def _begin(self, opened: Opened) -> None:
+        self.path, self._owned, self._connection = opened.path, opened.lock, opened.connection
+        self._rows, self._damaged = opened.rows, opened.damaged
+        self.last_number = max((row.number for row in opened.rows), default=0)
 
     def _soon(self, work: Callable[[], None]) -> bool:
         """Do something with the lock held; False if another thread does not let go of it.
@@ -335,7 +266,7 @@ class Journal:
             raise ClosedError(f"journal {self.path} has been closed; this write is not in it")
         if self._connection is None and self.folder:
             with reported(self.path):
-                self._start_own(self.folder, [])
+                self._begin(self._opener.open_new(self.folder))
         if self._is_inert and not self._is_warned:
             self._is_warned = True
             log.warning(

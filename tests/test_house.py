@@ -35,7 +35,7 @@ ORDER = (
     "signing", "codecs", "writes", "deadlines", "clock", "answers", "budget", "http",
     "transport", "client", "latch", "flights", "reader", "convoy", "chunks", "writer", "home",
     "names", "changes", "settling", "bufferoptions", "buffer", "journalerrors", "journallock",
-    "journalrows", "journalfile", "journalcheck", "journal", "exits", "turns", "overlaps",
+    "journalrows", "journalfile", "journalcheck", "journalopen", "journal", "exits", "turns", "overlaps",
     "outcomes", "delivery", "rounds", "flusher", "source", "cache", "breaker", "readmany",
     "readthrough", "asking", "renewals", "cachedreads", "listing", "ahead", "gate", "writepath",
     "backing", "keyspace", "pairs", "views", "handle", "mapping", "edit", "argkeys",
