@@ -35,13 +35,13 @@ ORDER = (
     "signing", "codecs", "writes", "deadlines", "clock", "answers", "budget", "http",
     "transport", "client", "latch", "flights", "reader", "convoy", "chunks", "writer", "home",
     "names", "changes", "settling", "bufferoptions", "buffer", "journalerrors", "journallock",
-    "journalrows", "journalfile", "journalcheck", "journalopen", "journal", "exits", "turns", "overlaps",
-    "outcomes", "delivery", "rounds", "flusher", "source", "cache", "breaker", "readmany",
-    "readthrough", "asking", "renewals", "cachedreads", "listing", "ahead", "gate", "writepath",
-    "backing", "keyspace", "pairs", "views", "handle", "mapping", "edit", "argkeys",
-    "complaints", "remembered", "kept", "memoize_async", "memoize", "namespace", "where",
-    "credentials", "local", "config", "account", "envelope", "anyshelf", "shelf", "dbmfiles",
-    "shelve", "transfer", "cli", "__main__", "__init__",
+    "journalrows", "journalfile", "journalcheck", "journalopen", "journal", "exits", "turns",
+    "overlaps", "outcomes", "delivery", "rounds", "flusher", "source", "cache", "breaker",
+    "readmany", "readthrough", "asking", "renewals", "cachedreads", "listing", "ahead", "gate",
+    "writepath", "backing", "keyspace", "pairs", "views", "handle", "mapping", "edit",
+    "argkeys", "complaints", "remembered", "kept", "memoize_async", "memoize", "namespace",
+    "where", "credentials", "local", "config", "account", "envelope", "anyshelf", "shelf",
+    "dbmfiles", "shelve", "transfer", "cli", "__main__", "__init__",
 )  # fmt: skip
 
 

@@ -27,6 +27,12 @@ def open_kv(**options):
     buffer = WriteBuffer(journal=folder + "/journal", **options)
     return kvdict.open(f"sqlite:///{folder}/app.db", buffer=buffer)
 """
+KILLED = """
+kv = open_kv(max_age=1e9)
+kv["k"] = 1
+print("ready", flush=True)
+os.kill(os.getpid(), 9)
+"""
 WRITER = """
 import random
 chance = random.Random(int(sys.argv[1]))
@@ -320,13 +326,7 @@ def test_what_could_not_be_opened_is_with_the_same_buffer_and_cache_later(tmp_pa
 def test_a_journal_that_could_not_let_go_of_what_is_too_old_is_opened_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = """
-kv = open_kv(max_age=1e9)
-kv["k"] = 1
-print("ready", flush=True)
-os.kill(os.getpid(), 9)
-"""
-    kill_after(run(program, tmp_path), 1)
+    kill_after(run(KILLED, tmp_path), 1)
     with monkeypatch.context() as patch:
         patch.setattr("kvdict.journal.DELETE", "DELETE FROM nothing WHERE key = ? AND number = ?")
         with pytest.raises(kvdict.JournalError, match="journal"):
@@ -371,13 +371,7 @@ sys.stdin.readline()
 
 
 def test_what_is_too_old_is_reported_once_and_not_sent(tmp_path: Path) -> None:
-    program = """
-kv = open_kv(max_age=1e9)
-kv["k"] = 1
-print("ready", flush=True)
-os.kill(os.getpid(), 9)
-"""
-    kill_after(run(program, tmp_path), 1)
+    kill_after(run(KILLED, tmp_path), 1)
     kv = reopen(tmp_path, journal_max_age=1e-9, max_age=NEVER)
     with pytest.raises(kvdict.FlushError) as caught:
         kv["other"] = 1
