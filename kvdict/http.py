@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.client import HTTPResponse, IncompleteRead
+from queue import Empty
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -68,8 +70,17 @@ class OneHostAdapter(HTTPAdapter):
         """Close the connections; the next request makes a new pool."""
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.close()  # urllib3 does so itself only before the exit handlers
+            _close_idle(pool)  # urllib3 does so itself, but not behind the exit handlers
         super().close()
+
+
+def _close_idle(pool: urllib3.HTTPConnectionPool) -> None:
+    """Close the connections that wait in the pool: others are in use, and in a closed one fail."""
+    with suppress(Empty):
+        while pool.pool is not None:
+            connection = pool.pool.get(block=False)
+            if connection is not None:
+                connection.close()
 
 
 def read_body(

@@ -765,6 +765,20 @@ def test_a_closed_transport_opens_new_connections(time: Time) -> None:
         assert len(server.connections) == 2
 
 
+def test_a_request_that_is_about_to_be_sent_when_others_close_the_connections_is(
+    time: Time,
+) -> None:
+    with RawServer(keep_answering(ok(), ok())) as server:
+        client = client_on(time, base_url=server.url)
+        client.get_value(NS, "k")
+        pool: Any = client.transport._session.get_adapter(server.url)
+        pool = pool._pool  # which a request has in hand
+        client.transport.close()
+        assert pool.urlopen("GET", f"{server.url}/k").status == 200
+        assert len(server.connections) == 2, "the first one was closed"
+        pool.close()
+
+
 @pytest.mark.parametrize("chunks", [None, b"9\r\nthe", b"", b"3\r\nthe\r\n", b"3\r\nthe\r\n1"])
 def test_a_connection_dropped_within_a_body_is_tried_again(
     time: Time, chunks: bytes | None
