@@ -25,6 +25,7 @@ class Answer:
 
 
 def _refuse_write(data: bytes) -> object:
+    """Stand for WSGI's old `write`, which the emulator has no use for."""
     raise NotImplementedError("the application must return its body")
 
 
