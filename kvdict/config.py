@@ -193,7 +193,7 @@ def parse_namespace(where: str | os.PathLike[str] | None) -> Target:
 
 def _check_there(target: Target) -> None:
     """Raise NotFoundError for a file that is not there: opening its home would make it."""
-    if target.kind == "file" and not os.path.exists(target.location):
+    if target.is_new_file:
         raise NotFoundError(
             f"{target.location}: there is no such file; no namespace has the title"
             f" {target.namespace!r}; kvdict.open(..., create=True) makes a missing one",

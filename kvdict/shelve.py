@@ -175,7 +175,7 @@ def _open(filename: Filename, flag: Flag, options: Options) -> KVNamespace[bytes
 def _check_file(where: str | Path, flag: Flag) -> None:
     """Raise ShelveError for a file that is missing, or where dbm has its files beside the name."""
     target = parse_where(where)
-    if target.kind != "file" or os.path.exists(target.location):
+    if not target.is_new_file:
         return
     if kind_of(target.location):
         raise not_ours(target.location, f"{target.location!r} names files already")

@@ -51,6 +51,11 @@ class Target:
         """Return the title or id to open, the default one's where it says none."""
         return self.name or DEFAULT_NAMESPACE
 
+    @property
+    def is_new_file(self) -> bool:
+        """Tell whether it is a file that is not there yet."""
+        return self.kind == "file" and not os.path.exists(self.location)
+
     def __str__(self) -> str:
         return f"kv://{self.account_id or ''}" if self.kind == "kv" else self.location
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from kvdict.account import Account
 from kvdict.buffer import WriteBuffer
 from kvdict.config import open_home, open_in, parse_namespace
@@ -45,8 +43,7 @@ def open_kv(
 
 def is_new_file(where: str | None) -> bool:
     """Tell whether a WHERE is a file that is not there yet."""
-    target = parse_where(where)
-    return target.kind == "file" and not os.path.exists(target.location)
+    return parse_where(where).is_new_file
 
 
 def look_into(where: str | None, max_wait: float) -> Home:
